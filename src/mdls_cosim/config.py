@@ -1,0 +1,163 @@
+"""The frozen base of every configuration, and the TOML loader. Each room defines its own configurations."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from mdls_cosim.errors import ConfigError
+
+_TEXT = {"text": True}  # the validation context in which quantities must carry their unit
+
+
+class Config(BaseModel):
+    """A frozen set of checked values; unknown keys are refused, change is by copy.
+
+    Constructed in Python, dimensioned fields take SI floats (or text with a unit); from TOML and the command line,
+    text with a unit only. Whatever is wrong is a ConfigError that names the field, the value and what is allowed.
+    A validator of a subclass may raise ConfigError itself: the path of the field is put before its `where`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            self.__pydantic_validator__.validate_python(data, self_instance=self)
+        except ValidationError as error:
+            raise _config_error(error, data, prefix=f"{type(self).__name__}.") from None
+
+    # pydantic runs an own __init__ for nested models too, and there it would lose the validation context (text or
+    # Python) and the path; this mark, which BaseModel.__init__ carries, says that nothing is added but the error.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            allowed = list(cls.model_fields)
+            for key in data:
+                if key not in allowed:
+                    raise ConfigError(
+                        "unknown key", where=str(key), limit=", ".join(allowed), hint=_closest(str(key), allowed)
+                    )
+        return data
+
+    @classmethod
+    def from_text_dict(cls, data: Mapping[str, Any], where: str | None = None) -> Self:
+        """Checked values of a TOML table or of command-line options; `where` (a file) opens every error's place."""
+        try:
+            return cls.model_validate(dict(data), context=_TEXT)
+        except ValidationError as error:
+            raise _config_error(error, data, prefix=f"{where}: " if where else "") from None
+
+    @classmethod
+    def load_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """The configuration in the TOML file `path`."""
+        return load_toml(path, cls)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`, checked like a new one."""
+        return type(self)(**({name: getattr(self, name) for name in type(self).model_fields} | changes))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values, SI and JSON-able; `type(self)(**as_dict())` equals this configuration."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def load_toml(path: str | os.PathLike[str], model: type[ConfigType]) -> ConfigType:
+    """The configuration of kind `model` in the TOML file `path`; ConfigError names file, and line or field."""
+    where = os.fspath(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=where) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not a text file", where=where, limit="TOML in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", where=where, limit="a TOML file") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        line = (position and position[1]) or text.count("\n") + 1
+        what = str(error)[: position.start()] if position else str(error)
+        raise ConfigError(f"TOML syntax: {what}", where=f"{where}, line {line}") from None
+    return model.from_text_dict(data, where)
+
+
+def _config_error(error: ValidationError, data: Any, prefix: str) -> ConfigError:
+    """The first problem of a failed validation as ConfigError; its hint names the other fields that are wrong."""
+    found: dict[str, ConfigError] = {}
+    for problem in error.errors(include_url=False):
+        told = _problem(dict(problem), data)
+        place = told.where or ""
+        if place not in found:
+            found[place] = told
+        elif told.limit and told.limit != found[place].limit:  # the members of a union fail one by one
+            found[place].limit = f"{found[place].limit} or {told.limit}"
+    first, *others = found.values()
+    first.where = f"{prefix}{first.where or ''}".removesuffix(".").removesuffix(": ") or None
+    if others:
+        names = ", ".join(other.where or "the whole" for other in others)
+        first.hint = f"{first.hint + ' ' if first.hint else ''}Also wrong: {names}"
+    return first
+
+
+def _problem(problem: dict[str, Any], data: Any) -> ConfigError:
+    """One of pydantic's problems as ConfigError, its place being the path of the field."""
+    kind, context, value = problem["type"], problem.get("ctx", {}), problem["input"]
+    where = _path(problem["loc"], data, missing=kind == "missing")
+    cause = context.get("error")
+    if isinstance(cause, ConfigError):
+        inner = ".".join(part for part in (where, cause.where) if part)
+        return ConfigError(cause.what, where=inner, value=cause.value, limit=cause.limit, hint=cause.hint)
+    if kind == "missing":
+        return ConfigError("missing key", where=where, hint="It has no default, so it must be given")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        where = f"{where}.{context['discriminator'].strip(chr(39))}".removeprefix(".")
+        if kind == "union_tag_not_found":
+            return ConfigError("missing key", where=where, hint="It says which of the kinds is meant")
+        return _choice(where, context["tag"], context["expected_tags"])
+    if kind in ("literal_error", "enum"):
+        return _choice(where, value, context["expected"])
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if message.startswith("Input should be "):
+        limit = message.removeprefix("Input should be ")
+        if "dictionary" in limit:
+            limit = "a table of keys"
+        return ConfigError("an impossible value", where=where, value="nothing" if value is None else value, limit=limit)
+    return ConfigError(message, where=where, value=value)
+
+
+def _choice(where: str, value: Any, expected: str) -> ConfigError:
+    hint = _closest(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else None
+    return ConfigError("an unknown choice", where=where, value=value, limit=expected.replace("'", '"'), hint=hint)
+
+
+def _path(location: Iterable[int | str], data: Any, missing: bool) -> str:
+    """The path of a field as it stands in `data`: pydantic's location without the union members it tried."""
+    steps = list(location)
+    path = ""
+    for position, step in enumerate(steps):
+        if isinstance(data, Mapping) and step in data:
+            path, data = f"{path}.{step}", data[step]
+        elif isinstance(data, list | tuple) and isinstance(step, int) and step < len(data):
+            path, data = f"{path}[{step}]", data[step]
+        elif missing and position == len(steps) - 1:
+            path = f"{path}.{step}"
+    return path.removeprefix(".")
+
+
+def _closest(word: str, allowed: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(word, list(allowed), n=1)
+    return f"Did you mean {near[0]}?" if near else None

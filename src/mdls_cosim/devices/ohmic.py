@@ -1,0 +1,27 @@
+"""Ohm's law."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from mdls_cosim.devices.base import Array, Device
+
+
+class Ohmic(Device):
+    """A linear conductance, I = G V. The state is G [S]; zero is an open cell."""
+
+    model: Literal["ohmic"] = "ohmic"
+    spice_model: ClassVar[str] = "ohmic"
+    linear: ClassVar[bool] = True
+
+    def current(self, voltage: Array, state: Array) -> Array:
+        return state * voltage
+
+    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+        return state
+
+    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+        return conductance
+
+    def spice_parameters(self, state: float) -> dict[str, float]:
+        return {"conductance": float(state)}

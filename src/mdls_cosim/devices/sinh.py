@@ -1,0 +1,44 @@
+"""The sinh read model of filamentary oxides."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from array_api_compat import array_namespace
+
+from mdls_cosim.devices.base import Array, Device
+from mdls_cosim.quantities import InverseVoltage
+
+
+class Sinh(Device):
+    """A conductance that grows with voltage, I = G sinh(a V) / a.
+
+    The state is the small-signal conductance G [S]; zero is an open cell. Odd in V; towards a = 0 it is Ohm's law.
+    The form is the static current of the generalised memristor model (10.1109/TCAD.2013.2252057) normalised to its
+    slope at 0 V. It leaves out any asymmetry between polarities and any change of the state by reading.
+    """
+
+    model: Literal["sinh"] = "sinh"
+    nonlinearity: InverseVoltage = 3.0
+    """a [1/V], greater than zero; measured read curves of oxide devices lie at 1 - 10 /V."""
+
+    spice_model: ClassVar[str] = "sinh"
+
+    def current(self, voltage: Array, state: Array) -> Array:
+        xp = array_namespace(voltage)
+        return state * (xp.sinh(self.nonlinearity * voltage) / self.nonlinearity)
+
+    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+        return state * self._rise(reference_voltage)
+
+    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+        return conductance / self._rise(reference_voltage)
+
+    def spice_parameters(self, state: float) -> dict[str, float]:
+        return {"conductance": float(state), "nonlinearity": self.nonlinearity}
+
+    def _rise(self, reference_voltage: float) -> float:
+        """I/V at the reference voltage over the slope at 0 V: sinh(a V) / (a V)."""
+        argument = self.nonlinearity * reference_voltage
+        return math.sinh(argument) / argument if argument else 1.0

@@ -1,0 +1,118 @@
+"""Errors: each one sentence that says what, where, value against limit, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+LONGEST_VALUE = 100
+"""Characters of an offending value that a message shows; the whole value stays in `.value`."""
+
+
+class MdlsError(Exception):
+    """Anything this package refuses or cannot do.
+
+    Arguments: `what` went wrong; `where` (field, net, layer, file); the offending `value`; the `limit` it broke or
+    what is allowed instead; a `hint` at what to try. What is None is left out of the message. Survives pickling.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, value: Any = None, limit: Any = None, hint: str | None = None
+    ) -> None:
+        # Only `what` goes to Exception: pickle calls the class with it alone, then restores the attributes.
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.value = value
+        self.limit = limit
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = "" if self.where is None else f" at {self.where}"
+        comparison = ", ".join(
+            part
+            for part in (
+                None if self.value is None else f"got {_shown(self.value)}",
+                None
+                if self.limit is None
+                else f"allowed {self.limit if isinstance(self.limit, str) else _shown(self.limit)}",
+            )
+            if part
+        )
+        sentence = f"{self.what}{place}" + (f": {comparison}" if comparison else "")
+        if self.hint:
+            sentence = f"{sentence.rstrip('.')}. {self.hint}"
+        return " ".join(sentence.split())
+
+
+class ConfigError(MdlsError, ValueError):
+    """A configuration that cannot be: unknown key, missing unit, impossible value."""
+
+
+class InputError(MdlsError, ValueError):
+    """Arrays that cannot be: wrong shape, NaN, a negative conductance."""
+
+
+class StoreError(MdlsError):
+    """A file that cannot be read or written."""
+
+
+class NotAvailable(MdlsError):
+    """A question that this model of a tile or device cannot answer."""
+
+
+class DomainError(MdlsError):
+    """A use outside the domain that a model was fitted on."""
+
+
+class ConvergenceError(MdlsError):
+    """An iteration that did not reach its tolerance; `failed` lists the indices of the inputs it failed for."""
+
+    def __init__(self, what: str, *, failed: Sequence[Any] = (), **parts: Any) -> None:
+        super().__init__(what, **parts)
+        self.failed = list(failed)
+
+
+class SpiceError(MdlsError):
+    """A simulation that gave no trustworthy result; `deck` is its text, `log` the tail of what ngspice said."""
+
+    def __init__(self, what: str, *, deck: str | None = None, log: str = "", **parts: Any) -> None:
+        super().__init__(what, **parts)
+        self.deck = deck
+        self.log = log
+
+
+class DeckError(SpiceError):
+    """The circuit itself is wrong: a name twice, a model that does not exist, a floating net."""
+
+
+class SpiceNoConvergence(SpiceError):
+    """ngspice found no operating point."""
+
+
+class SpiceTimeout(SpiceError):
+    """The job passed its deadline, and its worker was ended."""
+
+
+class SpiceCrash(SpiceError):
+    """The worker process died or spoke nonsense."""
+
+
+class KirchhoffError(SpiceError):
+    """The currents that ngspice returned do not sum to zero where they must."""
+
+
+class SpiceNotFound(SpiceError):
+    """No ngspice library on this machine."""
+
+
+def _shown(value: Any) -> str:
+    """`value` as a reader would write it, on one line, cut where it is long."""
+    if isinstance(value, str):
+        text = f'"{value}"'
+    else:
+        # numpy scalars print as np.float64(0.5); their plain Python values read better
+        item = getattr(value, "item", None)
+        text = repr(item() if callable(item) and getattr(value, "ndim", None) == 0 else value)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

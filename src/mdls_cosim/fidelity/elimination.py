@@ -1,0 +1,266 @@
+"""Exact block elimination of a tile of linear cells: one factorisation, every input.
+
+N row lines, M column lines, nodes u_ij (row line) and v_ij (column line), cells of conductance g_ij between them.
+
+1. Column lines. Column line j is a ladder of its wire segments with the sense resistance at its end. With the row
+   line nodes u_j as given, v_j = K_j (D_j u_j + n_j), where D_j = diag(g_.j), n_j are currents that a source injects
+   from u_j into v_j, and K_j is the ladder's resistance matrix. What is left for the row-line nodes is the dense
+   admittance S_j = D_j - D_j K_j D_j, and the sensed current is I_j = tau_j (D_j u_j + n_j), tau_ij being the share
+   of a current into node i that reaches the sense node.
+2. Row lines. The columns are joined by wires of one resistance r_w, so seen from the driver side the tile is a
+   block ladder: Y_j = S_j + Y_{j+1} Q_{j+1} with Q_{j+1} = (I + r_w Y_{j+1})^-1, u_{j+1} = Q_{j+1} u_j, and at the
+   driver u_0 = (I + r_d Y_0)^-1 V.
+
+Everything is written with resistances, never with wire conductances: zero resistance is the exact limit of the same
+formulas (Q = I, K = 0, tau = 1) and needs neither merged nodes nor large numbers. The ladder is a chain of sums,
+products and quotients of positive numbers, so nothing cancels. About 3 M N^3 multiplications in dense batched
+kernels. Differentiable in the conductances and in the resistances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mdls_cosim.errors import InputError
+from mdls_cosim.tiles import TileSpec
+
+Ohms = float | Tensor
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The four resistances of a tile [ohm]; tensors where they are differentiated."""
+
+    row_line: Ohms
+    column_line: Ohms
+    driver: Ohms
+    sense: Ohms
+
+    @classmethod
+    def of(cls, spec: TileSpec) -> Wires:
+        return cls(
+            spec.row_line_resistance, spec.column_line_resistance, spec.driver_resistance, spec.sense_resistance
+        )
+
+    def mirrored(self) -> Wires:
+        """Of the tile read the other way round: rows as columns, drivers as sense nodes."""
+        return Wires(self.column_line, self.row_line, self.sense, self.driver)
+
+
+def mirror(per_cell: Tensor) -> Tensor:
+    """(…, rows, cols) seen from the sense side: (…, cols, rows), the sensed end first and the driven end last."""
+    return per_cell.flip(-1, -2).transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class ColumnLines:
+    """The eliminated column lines of a tile; column index before row index throughout.
+
+    A ladder's resistance matrix has two generators: K_ab = rising_a * falling_b for a <= b, and K is symmetric.
+    """
+
+    conductances: Tensor  # D_j, (*tiles, cols, rows) [S]
+    rising: Tensor  # (*tiles, cols, rows)
+    falling: Tensor  # (*tiles, cols, rows) [ohm]
+    own: Tensor  # diagonal of S_j, (*tiles, cols, rows) [S]
+    shares: Tensor  # tau, (*tiles, cols, rows)
+
+    @property
+    def outputs(self) -> Tensor:
+        """The sensed current as a function of the row-line voltages alone: I_j = outputs_j . u_j [S]."""
+        return self.shares * self.conductances
+
+    def resistances(self) -> Tensor:
+        """K_j of every column, (*tiles, cols, rows, rows) [ohm]."""
+        upper = (self.rising[..., :, None] * self.falling[..., None, :]).triu()
+        return upper + upper.triu(1).mT
+
+    def admittance(self, col: int) -> Tensor:
+        """S_j of one column, (*tiles, rows, rows) [S]: S_ab = -g_a K_ab g_b, and `own` on the diagonal."""
+        conductances = self.conductances.select(-2, col)
+        rising = conductances * self.rising.select(-2, col)
+        falling = conductances * self.falling.select(-2, col)
+        upper = (rising[..., :, None] * falling[..., None, :]).triu(1)
+        return torch.diag_embed(self.own.select(-2, col)) - upper - upper.mT
+
+
+# Along a column line of long, resistive wire voltages decay exponentially, and the generators span the inverse of
+# that decay. Half of float64's range either way is far beyond any circuit that could be read.
+_LARGEST_DECAY = 1300.0
+
+
+def eliminate_column_lines(conductances: Tensor, segment: Ohms, sense: Ohms) -> ColumnLines:
+    """Step 1 for every column at once.
+
+    Args:
+        conductances: (*tiles, cols, rows) [S].
+        segment, sense: wire segment and sense resistance [ohm].
+
+    Raises:
+        InputError: a column line so resistive that its far end is cut off.
+    """
+    shunts = conductances.unbind(-1)
+    zero = torch.zeros_like(shunts[0])
+    # Looking away from the sense node: admittance of what lies above a node, and the ratio v_a / v_{a+1} when the
+    # current enters at or below a + 1.
+    above = [zero]
+    ratios = [torch.ones_like(zero)]
+    for shunt in shunts[:-1]:
+        through = above[-1] + shunt
+        ratio = 1 / (1 + segment * through)
+        above.append(through * ratio)
+        ratios.append(ratio)
+    # Looking towards the sense node: resistance of what lies below, and the share of a current that gets past a node.
+    below = [zero + sense]
+    passing = [torch.ones_like(zero)]
+    for shunt in reversed(shunts[1:]):
+        share = 1 / (1 + shunt * below[-1])
+        passing.append(share)
+        below.append(segment + below[-1] * share)
+    above = torch.stack(above, -1)
+    below = torch.stack(below[::-1], -1)
+    at_node = 1 / (1 + (above + conductances) * below)
+    shares = at_node * torch.stack(passing, -1).cumprod(-1).flip(-1)
+    # K_aa = below * at_node, and K_ab = K_bb * (product of the ratios between a and b) for a <= b.
+    decay = torch.stack(ratios, -1).log().cumsum(-1)
+    largest = float(-decay.detach().min())
+    if largest > _LARGEST_DECAY:
+        raise InputError(
+            "a column line cuts its far end off: the voltage along it decays by a factor beyond double precision",
+            value=f"exp({largest:.0f})",
+            limit=f"exp({_LARGEST_DECAY:.0f})",
+            hint="check the wire resistance and the conductances for a wrong unit",
+        )
+    decay = decay - decay[..., -1:] / 2
+    return ColumnLines(
+        conductances=conductances,
+        rising=(-decay).exp(),
+        falling=below * at_node * decay.exp(),
+        # g_a - g_a^2 K_aa without the subtraction.
+        own=conductances * (1 + above * below) * at_node,
+        shares=shares,
+    )
+
+
+# LAPACK's Cholesky is slow at small sizes where products are fast; halving to this size is the fastest split.
+_CHOLESKY_SIZE = 64
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Inverse of symmetric positive definite matrices (…, n, n), by halves above `_CHOLESKY_SIZE`."""
+    size = matrix.shape[-1]
+    if size <= _CHOLESKY_SIZE:
+        return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    half = size // 2
+    first = _inverse(matrix[..., :half, :half])
+    across = matrix[..., :half, half:]
+    product = first @ across
+    second = _inverse(matrix[..., half:, half:] - across.mT @ product)
+    corner = product @ second
+    return torch.cat(
+        [torch.cat([first + corner @ product.mT, -corner], -1), torch.cat([-corner.mT, second], -1)], -2
+    )
+
+
+def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:
+    """(I + r Y)^-1 for a symmetric, positive semidefinite Y: positive definite at every r >= 0."""
+    identity = torch.eye(admittance.shape[-1], dtype=admittance.dtype, device=admittance.device)
+    return _inverse(identity + resistance * admittance)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A factorised tile of linear cells: solves any row voltages and cell current sources by matrix products."""
+
+    wires: Wires
+    columns: ColumnLines
+    resistances: Tensor  # K_j, (*tiles, cols, rows, rows)
+    onwards: Tensor  # Q_j, (cols, *tiles, rows, rows); Q_0 is the one behind the drivers
+
+    def solve(self, voltages: Tensor, injected: Tensor) -> tuple[Tensor, Tensor]:
+        """Cell voltages and column currents.
+
+        Args:
+            voltages: (*tiles, rows, batch) [V].
+            injected: (*tiles, cols, rows, batch) [A], drawn from the row line and given to the column line.
+
+        Returns:
+            u - v (*tiles, cols, rows, batch) [V] and I (*tiles, cols, batch) [A].
+        """
+        lines, wires = self.columns, self.wires
+        conductances = lines.conductances[..., None]
+        lifted = self.resistances @ injected
+        drawn = injected - conductances * lifted
+        # From the far end to the drivers: what the injected currents draw beyond each column.
+        beyond = [drawn.select(-3, -1)]
+        for col in range(drawn.shape[-3] - 2, -1, -1):
+            beyond.append(drawn.select(-3, col) + self.onwards[col + 1] @ beyond[-1])
+        beyond.reverse()
+        # And back, with the row-line voltages.
+        nodes = [self.onwards[0] @ (voltages - wires.driver * beyond[0])]
+        for onward, draws in zip(self.onwards[1:], beyond[1:], strict=True):
+            nodes.append(onward @ (nodes[-1] - wires.row_line * draws))
+        rows = torch.stack(nodes, -3)
+        through = conductances * rows
+        cell_voltages = rows - self.resistances @ through - lifted
+        currents = (lines.shares[..., None] * (through + injected)).sum(-2)
+        return cell_voltages, currents
+
+    def responses(self) -> tuple[Tensor, Tensor]:
+        """What each input does on its own, both (*tiles, rows, cols).
+
+        Returns:
+            the effective conductances W [S], and the share of input i's voltage that lies over cell (i, j) when the
+            other rows are at 0 V.
+        """
+        lines = self.columns
+        nodes, effective, shares = None, [], []
+        for col, onward in enumerate(self.onwards):
+            nodes = onward if nodes is None else onward @ nodes  # row-line voltages at this column, by input
+            effective.append((lines.outputs.select(-2, col)[..., None] * nodes).sum(-2))
+            through = self.resistances.select(-3, col) * lines.conductances.select(-2, col)[..., None, :]
+            # diag(u - K D u)
+            shares.append(nodes.diagonal(dim1=-2, dim2=-1) - (through * nodes.mT).sum(-1))
+        return torch.stack(effective, -1), torch.stack(shares, -1)
+
+
+def factorise(conductances: Tensor, wires: Wires) -> Sweep:
+    """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S]."""
+    columns = eliminate_column_lines(conductances.transpose(-1, -2), wires.column_line, wires.sense)
+    cols = conductances.shape[-1]
+    admittance = columns.admittance(cols - 1)
+    onwards = []
+    for col in range(cols - 2, -1, -1):
+        onward = _spread(wires.row_line, admittance)
+        onwards.append(onward)
+        admittance = columns.admittance(col) + admittance @ onward
+    onwards.append(_spread(wires.driver, admittance))
+    return Sweep(wires, columns, columns.resistances(), torch.stack(onwards[::-1]))
+
+
+def effective_conductances(conductances: Tensor, wires: Wires) -> Tensor:
+    """The exact W with I = V W, (*tiles, rows, cols) [S].
+
+    W of the same circuit read the other way round is its transpose (reciprocity), so the cheaper side is eliminated:
+    about 3 min(M N^3, N M^3) multiplications.
+    """
+    rows, cols = conductances.shape[-2:]
+    if rows > cols:
+        return mirror(_effective(mirror(conductances), wires.mirrored()))
+    return _effective(conductances, wires)
+
+
+def _effective(conductances: Tensor, wires: Wires) -> Tensor:
+    columns = eliminate_column_lines(conductances.transpose(-1, -2), wires.column_line, wires.sense)
+    cols = conductances.shape[-1]
+    outputs = columns.outputs
+    admittance = columns.admittance(cols - 1)
+    carried = outputs[..., cols - 1 :, :]
+    for col in range(cols - 2, -1, -1):
+        onward = _spread(wires.row_line, admittance)
+        admittance = columns.admittance(col) + admittance @ onward
+        carried = torch.cat([outputs[..., col : col + 1, :], carried @ onward], -2)
+    return (carried @ _spread(wires.driver, admittance)).transpose(-1, -2)

@@ -1,0 +1,114 @@
+"""The one interface of every fidelity: programmed conductances and voltages in, currents out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mdls_cosim.errors import InputError, NotAvailable
+from mdls_cosim.tiles import TileSpec
+
+
+class TileModel(ABC):
+    """Computes reads of tiles that share one `TileSpec`."""
+
+    spec: TileSpec
+
+    def program(self, conductances: Float[Tensor, "*tiles rows cols"]) -> Programmed:
+        """Sets the cells of any number of tiles; the expensive step, once per programming.
+
+        Args:
+            conductances: (*tiles, rows, cols) [S], I/V of the device at `spec.reference_voltage`.
+
+        Raises:
+            InputError: the wrong shape, a negative or a non-finite conductance.
+        """
+        check_conductances(self.spec, conductances)
+        return self._program(conductances)
+
+    @abstractmethod
+    def _program(self, conductances: Tensor) -> Programmed: ...
+
+
+class Programmed(ABC):
+    """Tiles with their cells set. Leading dimensions of voltages broadcast against those of the conductances."""
+
+    def __init__(self, spec: TileSpec, conductances: Tensor) -> None:
+        self.spec = spec
+        self.conductances = conductances
+
+    def __call__(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch cols"]:
+        """Column currents [A], positive into the sense node, under row voltages [V].
+
+        Raises:
+            InputError: the wrong shape or a non-finite voltage.
+        """
+        check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        return self._currents(voltages)
+
+    @abstractmethod
+    def _currents(self, voltages: Tensor) -> Tensor: ...
+
+    def cell_voltages(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch rows cols"]:
+        """Voltage over every cell [V], row line minus column line."""
+        raise NotAvailable(
+            f"{type(self).__name__} knows no cell voltages", hint="program the same conductances on NodalTile"
+        )
+
+    def power(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch"]:
+        """Power that the row drivers deliver [W], the drop over their own resistance included."""
+        raise NotAvailable(
+            f"{type(self).__name__} knows no power", hint="program the same conductances on NodalTile"
+        )
+
+
+def check_conductances(spec: TileSpec, conductances: Tensor) -> None:
+    """One clear error for conductances that no tile of `spec` can hold."""
+    if conductances.ndim < 2 or tuple(conductances.shape[-2:]) != (spec.rows, spec.cols):
+        raise InputError(
+            "conductances have the wrong shape",
+            value=tuple(conductances.shape),
+            limit=f"(*tiles, {spec.rows}, {spec.cols})",
+            hint="the last two dimensions are the rows and columns of the TileSpec",
+        )
+    if not conductances.is_floating_point():
+        raise InputError("conductances must be floating point", value=conductances.dtype, limit="float32 or float64")
+    bad = ~(torch.isfinite(conductances) & (conductances >= 0))
+    if bool(bad.any()):
+        first = tuple(int(index) for index in bad.nonzero()[0])
+        raise InputError(
+            f"{int(bad.sum())} conductances are negative or not finite",
+            where=f"index {first}",
+            value=f"{float(conductances[first])} S",
+            limit="0 S or more, finite",
+        )
+
+
+def check_voltages(spec: TileSpec, tiles: torch.Size, voltages: Tensor) -> None:
+    """One clear error for voltages that cannot be applied to tiles with leading dimensions `tiles`."""
+    if voltages.ndim < 2 or voltages.shape[-1] != spec.rows:
+        raise InputError(
+            "voltages have the wrong shape",
+            value=tuple(voltages.shape),
+            limit=f"(*tiles, batch, {spec.rows})",
+            hint="the last dimension is the rows of the TileSpec; a single vector is voltages[None, :]",
+        )
+    try:
+        torch.broadcast_shapes(voltages.shape[:-2], tiles)
+    except RuntimeError:
+        raise InputError(
+            "the leading dimensions of the voltages do not broadcast against those of the conductances",
+            value=tuple(voltages.shape[:-2]),
+            limit=tuple(tiles),
+        ) from None
+    if not voltages.is_floating_point():
+        raise InputError("voltages must be floating point", value=voltages.dtype, limit="float32 or float64")
+    bad = ~torch.isfinite(voltages)
+    if bool(bad.any()):
+        first = tuple(int(index) for index in bad.nonzero()[0])
+        raise InputError(
+            f"{int(bad.sum())} voltages are not finite", where=f"index {first}", value=float(voltages[first])
+        )

@@ -1,0 +1,72 @@
+"""Rung 4: ngspice itself behind the interface of a tile."""
+
+from __future__ import annotations
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mdls_cosim.characterize import Job, run_jobs
+from mdls_cosim.errors import InputError
+from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances, check_voltages
+from mdls_cosim.spice import Engine
+from mdls_cosim.tiles import TileSpec, tile_deck
+
+
+class SpiceTile(TileModel):
+    """The circuit of the tile, solved by ngspice for every tile and input. Not differentiable.
+
+    Args:
+        spec: the circuit.
+        engine: solves everything; absent: `workers` ngspice processes are started for each read.
+        workers: processes side by side; one a processor if absent.
+    """
+
+    def __init__(self, spec: TileSpec, engine: Engine | None = None, workers: int | None = None) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.workers = workers
+
+    def _program(self, conductances: Tensor) -> Programmed:
+        return _Spice(self, conductances)
+
+    def deck(self, conductances: ArrayLike | Tensor, voltages: ArrayLike | Tensor) -> str:
+        """A complete SPICE file of one tile that `ngspice -b` runs; it prints the column currents of every input.
+
+        Args:
+            conductances: (rows, cols) [S].
+            voltages: (rows,) or (batch, rows) [V].
+
+        Raises:
+            InputError: wrong shapes, negative or non-finite values.
+        """
+        programmed = torch.as_tensor(conductances).detach().cpu().double()
+        if programmed.ndim != 2:
+            raise InputError(
+                "a deck holds one tile", value=tuple(programmed.shape), limit=f"({self.spec.rows}, {self.spec.cols})"
+            )
+        inputs = torch.atleast_2d(torch.as_tensor(voltages).detach().cpu().double())
+        check_conductances(self.spec, programmed)
+        check_voltages(self.spec, programmed.shape[:-2], inputs)
+        return tile_deck(self.spec, programmed.numpy()).standalone(inputs.numpy())
+
+
+class _Spice(Programmed):
+    def __init__(self, model: SpiceTile, conductances: Tensor) -> None:
+        super().__init__(model.spec, conductances)
+        self._model = model
+
+    def _currents(self, voltages: Tensor) -> Tensor:
+        rows, cols, batch = self.spec.rows, self.spec.cols, voltages.shape[-2]
+        tiles = torch.broadcast_shapes(self.conductances.shape[:-2], voltages.shape[:-2])
+        conductances = self.conductances.detach().cpu().double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
+        driven = voltages.detach().cpu().double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
+        if not driven.numel():
+            return voltages.new_zeros((*tiles, batch, cols))
+        jobs = [
+            Job(tile_deck(self.spec, tile), inputs)
+            for tile, inputs in zip(conductances.numpy(), driven.numpy(), strict=True)
+        ]
+        results = run_jobs(jobs, self._model.workers, engine=self._model.engine)
+        currents = torch.stack([torch.as_tensor(result) for result in results])
+        return currents.reshape(*tiles, batch, cols).to(voltages)

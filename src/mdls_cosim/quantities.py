@@ -1,0 +1,194 @@
+"""Quantities: text with a unit on one side, plain SI floats on the other.
+
+In Python a quantity is a float in SI units, or text with a unit. In TOML and on the command line it is text with a
+unit and nothing else: a bare number there is an error, because nobody can tell 25 uS from 25 S by looking at "25".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import TYPE_CHECKING, Annotated, Any
+
+from mdls_cosim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, ValidationInfo
+    from pydantic_core import CoreSchema
+
+_KINDS = {
+    "ohm": ("a resistance", "2 ohm"),
+    "siemens": ("a conductance", "25 uS"),
+    "volt": ("a voltage", "0.3 V"),
+    "ampere": ("a current", "10 nA"),
+    "kelvin": ("a temperature", "300 K"),
+    "1/volt": ("an inverse voltage", "3 / V"),
+    "second": ("a time", "10 ns"),
+    "hertz": ("a frequency", "1 MHz"),
+    "farad": ("a capacitance", "1 fF"),
+    "joule": ("an energy", "1 pJ"),
+    "watt": ("a power", "1 mW"),
+    "meter": ("a length", "5 nm"),
+}
+"""What to call a quantity in a message, and an example of it, by unit."""
+
+_SYMBOLS = {
+    "ohm": "ohm", "siemens": "S", "volt": "V", "ampere": "A", "kelvin": "K", "1/volt": "1/V", "second": "s",
+    "hertz": "Hz", "farad": "F", "joule": "J", "watt": "W", "meter": "m",
+}  # fmt: skip
+_UNITS = {symbol: unit for unit, symbol in _SYMBOLS.items()} | {"Ω": "ohm"}
+_PREFIXED = frozenset({"ohm", "Ω", "S", "V", "A", "s", "Hz", "F", "J", "W", "m"})
+_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*", re.DOTALL)
+# The same sign under several code points: minus, micro, ohm, kelvin.
+_SAME_SIGN = str.maketrans(
+    {"\u2212": "-", "\u00b5": "u", "\u03bc": "u", "\u2126": "ohm", "\u03a9": "ohm", "\u212a": "K"}
+)
+
+
+def parse_quantity(text: str, unit: str) -> float:
+    """The SI value of `text`, a number with its unit, in `unit` ("siemens", "1/volt", or a symbol such as "S").
+
+    parse_quantity("25 uS", "siemens") is exactly 2.5e-05. Errors: ConfigError for a number without unit, a unit of
+    another dimension, text that is no quantity, and a value that no float holds.
+    """
+    unit = _UNITS.get(unit, unit)
+    match = _NUMBER.fullmatch(text.translate(_SAME_SIGN))
+    if match is None:
+        raise ConfigError("not a quantity", value=text, limit=_allowed(unit))
+    number, unit_text = match.groups()
+    if not unit_text:
+        raise ConfigError("a number without its unit", value=text, limit=_allowed(unit))
+    scale, offset = _conversion(unit_text, unit, text)
+    try:
+        # Decimal arithmetic gives the float nearest to what was written: 25 * 1e-6 is 2.4999999999999998e-05.
+        value = float(Decimal(number) * scale + offset)
+    except ArithmeticError:  # an exponent that even Decimal refuses
+        value = math.inf
+    if not math.isfinite(value):
+        raise ConfigError("a value too large", value=text, limit=_allowed(unit))
+    return value
+
+
+def format_quantity(value: float, unit: str, digits: int = 6) -> str:
+    """`value` [`unit`] with an SI prefix, in at most `digits` significant digits: 2.5e-05, "S" gives "25 µS"."""
+    unit = _SYMBOLS.get(unit, unit)
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = 0
+    if unit in _PREFIXED and rounded and math.isfinite(rounded):
+        exponent = 3 * math.floor(math.floor(math.log10(abs(rounded)) + 1e-12) / 3)
+        exponent = min(max(exponent, min(_PREFIXES)), max(_PREFIXES))
+    return f"{float(Decimal(repr(rounded)).scaleb(-exponent)):.{digits}g} {_PREFIXES[exponent]}{unit}"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Marks a pydantic field as a quantity: `Annotated[float, Quantity("siemens", ge=0)]`.
+
+    The field holds a finite SI float within the bounds (`ge`, `gt`, `le`, `lt`, in SI) and accepts a real number (SI)
+    or text with a unit; where the validation context says {"text": True} (TOML, command line), text with a unit only.
+    """
+
+    unit: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def check(self, value: Any, *, text_only: bool = False) -> float:
+        """`value` as an SI float within the bounds, else ConfigError."""
+        unit = _UNITS.get(self.unit, self.unit)
+        if isinstance(value, str):
+            number = parse_quantity(value, unit)
+        elif isinstance(value, bool) or not isinstance(value, Real):
+            raise ConfigError("not a quantity", value=_named(value), limit=_allowed(unit))
+        elif text_only:
+            raise ConfigError("a number without its unit", value=value, limit=_allowed(unit))
+        else:
+            number = float(value)
+        within = (
+            math.isfinite(number)
+            and (self.ge is None or number >= self.ge)
+            and (self.gt is None or number > self.gt)
+            and (self.le is None or number <= self.le)
+            and (self.lt is None or number < self.lt)
+        )
+        if not within:
+            raise ConfigError("an impossible value", value=value, limit=self._bounds())
+        return number
+
+    def _bounds(self) -> str:
+        bounds = (
+            ("at least", self.ge),
+            ("more than", self.gt),
+            ("at most", self.le),
+            ("less than", self.lt),
+        )
+        said = [f"{word} {format_quantity(bound, self.unit)}" for word, bound in bounds if bound is not None]
+        return " and ".join(said) or f"a finite number [{_SYMBOLS.get(self.unit, self.unit)}]"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        def validate(value: Any, info: ValidationInfo) -> float:
+            return self.check(value, text_only=bool(info.context and info.context.get("text")))
+
+        return core_schema.with_info_before_validator_function(validate, handler(source))
+
+
+Resistance = Annotated[float, Quantity("ohm", ge=0)]
+Conductance = Annotated[float, Quantity("siemens", ge=0)]
+Voltage = Annotated[float, Quantity("volt")]
+Current = Annotated[float, Quantity("ampere")]
+Temperature = Annotated[float, Quantity("kelvin", gt=0)]
+InverseVoltage = Annotated[float, Quantity("1/volt", gt=0)]
+Time = Annotated[float, Quantity("second", ge=0)]
+Frequency = Annotated[float, Quantity("hertz", gt=0)]
+
+
+def _allowed(unit: str) -> str:
+    noun, example = _KINDS.get(unit, (f"a quantity in {unit}", f"1 {unit}"))
+    return f'{noun} with its unit, such as "{example}"'
+
+
+def _named(value: Any) -> Any:
+    """None is said by name: an error without a value has None there."""
+    return "nothing" if value is None else value
+
+
+@functools.cache
+def _registry() -> Any:
+    # Built at first use: pint and its definitions cost more than the rest of the package's imports.
+    import pint
+
+    decimal: Any = Decimal  # pint's annotation knows float only; its documentation names Decimal
+    return pint.UnitRegistry(non_int_type=decimal)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scale_and_offset(unit_text: str, unit: str) -> tuple[Decimal, Decimal] | str:
+    """Scale and offset from `unit_text` to `unit`, or what is wrong with `unit_text`."""
+    registry = _registry()
+    written = f"1 {unit_text}" if unit_text.startswith(("/", "*")) else unit_text
+    try:
+        source = registry.parse_units(written)
+    except Exception:
+        # pint lets errors of tokenize, of Python's parser and of arithmetic through, besides its own
+        return "an unknown unit"
+    target = registry.parse_units(unit)
+    if source.dimensionality != target.dimensionality:
+        return "a unit of the wrong dimension"
+    zero, one = (registry.Quantity(Decimal(n), source).to(target).magnitude for n in (0, 1))
+    return one - zero, zero
+
+
+def _conversion(unit_text: str, unit: str, text: str) -> tuple[Decimal, Decimal]:
+    found = _scale_and_offset(unit_text, unit)
+    if isinstance(found, str):
+        raise ConfigError(found, value=text, limit=_allowed(unit))
+    return found

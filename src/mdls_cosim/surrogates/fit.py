@@ -1,0 +1,168 @@
+"""From a Dataset to a Surrogate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mdls_cosim.dataset import Dataset
+from mdls_cosim.errors import InputError, MdlsError
+from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.provenance import tool_versions
+from mdls_cosim.surrogates.domain import Domain, HeldOutError
+from mdls_cosim.surrogates.linear import LinearSurrogate
+from mdls_cosim.surrogates.parameters import Curves, Reads, fit_parameters
+from mdls_cosim.surrogates.series import SeriesSurrogate, fit_coefficients
+from mdls_cosim.surrogates.surrogate import Surrogate
+from mdls_cosim.tiles import TileSpec
+
+# A class of few held-out reads scatters: a fresh draw may show twice the worst of them, and never less than this.
+_BOUND_FACTOR = 2.0
+_BOUND_FLOOR = 1e-6
+
+
+def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
+    """Fits a surrogate to reads of whole tiles, and to the I-V of single cells where the Dataset has it.
+
+    Two thirds of the tiles of each class are fitted; the others give the stated error. The electrical parameters are
+    found from conductances, voltages and currents alone; ohmic data yield a `LinearSurrogate`, others a
+    `SeriesSurrogate`.
+
+    Args:
+        dataset: with the experiment `read`, and `iv` if there is one.
+        start: where the search for the resistances begins; absent: 1 ohm wires and 10 ohm ends.
+
+    Raises:
+        InputError: the Dataset has no reads, or fewer than two tiles.
+        ConvergenceError: no tile of this form explains the data.
+    """
+    if "read" not in dataset.experiments:
+        raise InputError(
+            "the Dataset has no reads of whole tiles",
+            value=", ".join(sorted(dataset.experiments)) or "no experiment",
+            hint="add a table [read] to the specification and characterize again",
+        )
+    arrays = {name: array.values for name, array in dataset.experiments["read"].items()}
+    conductances, voltages, currents = (
+        torch.as_tensor(np.asarray(arrays[name], dtype=np.float64))
+        for name in ("conductances", "voltages", "currents")
+    )
+    if len(conductances) < 2:
+        raise InputError(
+            "a fit needs tiles to learn from and tiles to be tested on",
+            value=f"{len(conductances)} tile",
+            limit="2 or more",
+            hint="raise `tiles` in the table [read]",
+        )
+    classes = np.asarray(arrays["conductance_class"])
+    inputs = np.asarray(arrays["input_class"])
+    held = _held_out(classes)
+    reads = Reads(conductances[~held], voltages[~held], currents[~held])
+    spec = fit_parameters(reads, _curves(dataset), _template(dataset, conductances), start)
+    kind: type[Surrogate]
+    if spec.cell.linear:
+        kind, coefficients = LinearSurrogate, {}
+    else:
+        kind, coefficients = SeriesSurrogate, fit_coefficients(spec, reads.conductances, reads.voltages, reads.currents)
+    names = _class_names(dataset, classes, inputs)
+    model = kind(spec, coefficients=coefficients)
+    error = held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()])
+    reached = NodalTile(spec).program(conductances).cell_voltages(voltages[:, :: max(1, voltages.shape[1] // 8)])
+    domain = Domain(
+        rows=spec.rows,
+        cols=spec.cols,
+        conductances=(float(conductances.min()), float(conductances.max())),
+        input_voltage=float(voltages.abs().max()),
+        cell_voltage=max(float(reached.abs().max()), float(voltages.abs().max())),
+        temperature=spec.temperature,
+    )
+    tools = {**tool_versions(), **{name: dataset.provenance.tools[name] for name in ("ngspice", "solver")
+                                   if name in dataset.provenance.tools}}
+    return kind(
+        spec,
+        reference_spec=_recorded(dataset),
+        domain=domain,
+        error=error,
+        coefficients=coefficients,
+        parents=(dataset.content_hash,),
+        tools=tools,
+        seed=dataset.provenance.seed,
+    )
+
+
+def held_out_error(
+    model: Surrogate, conductances: Tensor, voltages: Tensor, currents: Tensor, names: np.ndarray
+) -> HeldOutError:
+    """Errors of `model` on reads, by class; `names` (tile, vector) tells the class of each."""
+    missed = (model.program(conductances)(voltages) - currents).detach()
+    classes = {}
+    for name in sorted(set(names.ravel())):
+        mine = torch.as_tensor(names == name)
+        classes[str(name)] = relative_rms(missed[mine], currents[mine])
+    scale = max(float(currents.square().mean().sqrt()), 1e-30)
+    return HeldOutError(
+        rms=relative_rms(missed, currents),
+        p99=float(np.quantile(missed.abs().numpy(), 0.99)) / scale,
+        classes=classes,
+        bound=max(_BOUND_FACTOR * max(classes.values()), _BOUND_FLOOR),
+    )
+
+
+def relative_rms(missed: Tensor, currents: Tensor) -> float:
+    """RMS of an error over the RMS of the true currents."""
+    return float(missed.square().mean().sqrt()) / max(float(currents.square().mean().sqrt()), 1e-30)
+
+
+def _held_out(classes: np.ndarray) -> Tensor:
+    """The last third of the tiles of each class; of classes of one tile every third."""
+    held = np.zeros(len(classes), dtype=bool)
+    for code in np.unique(classes):
+        members = np.flatnonzero(classes == code)
+        if len(members) > 1:
+            held[members[-max(1, len(members) // 3) :]] = True
+    if not held.any():
+        held[::-3] = True
+    return torch.as_tensor(held)
+
+
+def _curves(dataset: Dataset) -> Curves | None:
+    arrays = dataset.experiments.get("iv")
+    if arrays is None:
+        return None
+    found = [torch.as_tensor(np.asarray(arrays[name].values, dtype=np.float64))
+             for name in ("conductances", "voltages", "currents")]
+    return Curves(*found)
+
+
+def _template(dataset: Dataset, conductances: Tensor) -> TileSpec:
+    """Size and temperature; the electrical parameters are for the fit to find."""
+    rows, cols = conductances.shape[-2:]
+    recorded = dataset.config.get("tile", {})
+    return TileSpec(
+        rows=rows,
+        cols=cols,
+        temperature=recorded.get("temperature", 300.0),
+        reference_voltage=recorded.get("reference_voltage", 0.0),
+    )
+
+
+def _recorded(dataset: Dataset) -> TileSpec | None:
+    """The tile that was simulated, as the Dataset tells it; for `validate`, never for the fit."""
+    tile: dict[str, Any] | None = dataset.config.get("tile")
+    if tile is None:
+        return None
+    try:
+        return TileSpec(**tile)
+    except MdlsError:
+        return None
+
+
+def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """`conductance class / input class` of every read, (tile, vector)."""
+    plan = dataset.config.get("read") or {}
+    tiles = np.array(plan.get("conductance_classes") or [str(code) for code in range(int(classes.max()) + 1)])
+    vectors = np.array(plan.get("input_classes") or [str(code) for code in range(int(inputs.max()) + 1)])
+    return np.array([[f"{tile} / {vector}" for vector in vectors[inputs]] for tile in tiles[classes]])

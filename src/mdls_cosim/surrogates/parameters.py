@@ -1,0 +1,144 @@
+"""Fits a tile's electrical parameters and its cell's I-V shape from conductances, voltages and currents alone.
+
+The model is the exact one (`NodalTile`); what is sought are the four resistances and the cell's non-linearity a,
+which enters as a^2 because currents are even in it. The recorded parameters of the data are never looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from mdls_cosim.devices import Ohmic, Sinh
+from mdls_cosim.errors import ConvergenceError
+from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.tiles import TileSpec
+
+Floats = NDArray[np.float64]
+
+RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+
+# Where the search begins unless told: wires of 1 ohm a segment, ends of 10 ohm, a cell of 1 /V.
+_START = (1.0, 1.0, 10.0, 10.0)
+_START_NONLINEARITY = 1.0
+# A cell whose current differs from Ohm's law by less than this at the largest voltage is ohmic.
+_OHMIC = 1e-7
+# Differences for the Jacobian, relative to a parameter or to a hundredth of its start where it is near zero.
+_STEP = 1e-4
+# Currents of a read beyond this are no measurement noise but another circuit.
+_ACCEPTED_MISFIT = 0.05
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Tiles and what they answered, (tile, rows, cols) [S], (tile, vector, rows) [V], (tile, vector, cols) [A]."""
+
+    conductances: Tensor
+    voltages: Tensor
+    currents: Tensor
+
+    def thinned(self, tiles: int, vectors: int) -> Reads:
+        """At most so many tiles and vectors of each, spread evenly over the set."""
+        some = torch.linspace(0, len(self.conductances) - 1, min(tiles, len(self.conductances))).round().long()
+        count = self.voltages.shape[1]
+        part = torch.linspace(0, count - 1, min(vectors, count)).round().long()
+        return Reads(self.conductances[some], self.voltages[some][:, part], self.currents[some][:, part])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Single cells without wires, (cell,) [S] and (cell, point) [V] and [A]."""
+
+    conductances: Tensor
+    voltages: Tensor
+    currents: Tensor
+
+
+def fit_parameters(reads: Reads, curves: Curves | None, template: TileSpec, start: TileSpec | None) -> TileSpec:
+    """The tile whose exact currents come closest to the data, in the least-squares sense.
+
+    Args:
+        reads: of whole tiles.
+        curves: of single cells; absent: the cell's shape is found from the reads alone.
+        template: gives rows, columns, temperature and reference voltage.
+        start: where the search for the resistances begins.
+
+    Raises:
+        ConvergenceError: no tile of this form explains the data.
+    """
+    begin = _START if start is None else tuple(getattr(start, name) for name in RESISTANCES)
+    shape = None if curves is None else _fit_shape(curves)
+    largest = float(reads.voltages.abs().max())
+    if curves is not None:
+        largest = max(largest, float(curves.voltages.abs().max()))
+    if shape is None or not _is_ohmic(shape, largest):
+        # A handful of tiles and inputs fixes five numbers; thousands would only take longer.
+        thin = reads.thinned(tiles=4, vectors=8)
+        first = _START_NONLINEARITY**2 if shape is None else shape
+        *resistances, shape = _least_squares(thin, template, (*begin, first))
+        if not _is_ohmic(shape, largest):
+            return _tile(template, resistances, shape)
+        begin = tuple(resistances)
+    return _tile(template, _least_squares(reads.thinned(tiles=16, vectors=16), template, begin), None)
+
+
+def _is_ohmic(shape: float, largest: float) -> bool:
+    return shape * largest**2 / 6 < _OHMIC
+
+
+def _tile(template: TileSpec, resistances: Floats | tuple[float, ...] | list[float], shape: float | None) -> TileSpec:
+    cell = Ohmic() if shape is None else Sinh(nonlinearity=float(np.sqrt(shape)))
+    named = {name: float(value) for name, value in zip(RESISTANCES, resistances, strict=True)}
+    return template.replace(cell=cell, **named)
+
+
+def _fit_shape(curves: Curves) -> float:
+    """a^2 of the I-V of single cells."""
+    conductances = curves.conductances[:, None].numpy()
+    voltages, currents = curves.voltages.numpy(), curves.currents.numpy()
+    scale = np.sqrt(np.mean(currents**2, axis=1, keepdims=True)) + 1e-30
+
+    def misfit(parameter: Floats) -> Floats:
+        cell = Sinh(nonlinearity=float(np.sqrt(max(parameter[0], 1e-12))))
+        return ((cell.current(voltages, conductances) - currents) / scale).ravel()
+
+    return float(least_squares(misfit, [_START_NONLINEARITY**2], bounds=(0.0, np.inf), xtol=1e-14, ftol=1e-14).x[0])
+
+
+def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -> tuple[float, ...]:
+    """Resistances, and a^2 where `start` has a fifth entry."""
+    scale = float(reads.currents.square().mean().sqrt()) or 1.0
+    typical = np.array([max(value, 1.0) for value in start])
+
+    def misfit(parameters: Floats) -> Floats:
+        shape = max(float(parameters[4]), 1e-12) if len(parameters) > 4 else None
+        tile = _tile(template, np.maximum(parameters[:4], 0.0), shape)
+        currents = NodalTile(tile, tolerance=1e-12).program(reads.conductances)(reads.voltages)
+        return ((currents - reads.currents) / scale).flatten().numpy()
+
+    def jacobian(parameters: Floats) -> Floats:
+        here, columns = misfit(parameters), []
+        for index, value in enumerate(parameters):
+            moved = parameters.copy()
+            moved[index] += _STEP * max(value, 0.01 * typical[index])
+            columns.append((misfit(moved) - here) / (moved[index] - value))
+        return np.stack(columns, axis=1)
+
+    begin = np.maximum(np.array(start), 1e-3)  # the search starts inside its bounds
+    found = least_squares(
+        misfit, begin, jac=jacobian, bounds=(0.0, np.inf), x_scale=typical, xtol=1e-12, ftol=1e-14, gtol=1e-14
+    )  # pyright: ignore[reportArgumentType]
+    left = float(np.sqrt(np.mean(found.fun**2)))
+    if not left <= _ACCEPTED_MISFIT:
+        raise ConvergenceError(
+            "no tile of four resistances and one cell non-linearity explains the data",
+            value=f"misfit {left:.2g} of the RMS current",
+            limit=f"{_ACCEPTED_MISFIT:g}",
+            hint="check the units and the orientation (rows are driven, columns are sensed) of the data",
+        )
+    return tuple(float(value) for value in found.x)
