@@ -32,7 +32,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for name, arrays in self.experiments.items():
             _check_axes(name, arrays)
-        self._as_group()  # refuses names that no file can hold now rather than at the end of a campaign
+        self._as_group()  # refuses names that no file can hold
 
     @classmethod
     def create(

@@ -242,7 +242,7 @@ def _read_group(source: h5py.Group) -> Group:
     groups: dict[str, Group] = {}
     for name, item in source.items():
         if isinstance(item, h5py.Dataset):
-            arrays[name] = Array(item[()], str(item.attrs["units"]), tuple(str(axis) for axis in item.attrs["dims"]))
+            arrays[name] = Array(item[()], str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist()))
         else:
             groups[name] = _read_group(source.require_group(name))
     return Group(

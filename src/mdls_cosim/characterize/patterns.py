@@ -50,9 +50,7 @@ def draw_conductances(
     return clustered
 
 
-def draw_inputs(
-    kind: InputClass, vectors: int, rows: int, amplitude: float, generator: np.random.Generator
-) -> Floats:
+def draw_inputs(kind: InputClass, vectors: int, rows: int, amplitude: float, generator: np.random.Generator) -> Floats:
     """Row voltages (vectors, rows) within +-`amplitude` [V].
 
     sparse: one row in eight driven (at least one). dense: all rows, uniform. half_on: half of the rows at the

@@ -41,9 +41,7 @@ class Wires:
 
     @classmethod
     def of(cls, spec: TileSpec) -> Wires:
-        return cls(
-            spec.row_line_resistance, spec.column_line_resistance, spec.driver_resistance, spec.sense_resistance
-        )
+        return cls(spec.row_line_resistance, spec.column_line_resistance, spec.driver_resistance, spec.sense_resistance)
 
     def mirrored(self) -> Wires:
         """Of the tile read the other way round: rows as columns, drivers as sense nodes."""
@@ -160,9 +158,7 @@ def _inverse(matrix: Tensor) -> Tensor:
     product = first @ across
     second = _inverse(matrix[..., half:, half:] - across.mT @ product)
     corner = product @ second
-    return torch.cat(
-        [torch.cat([first + corner @ product.mT, -corner], -1), torch.cat([-corner.mT, second], -1)], -2
-    )
+    return torch.cat([torch.cat([first + corner @ product.mT, -corner], -1), torch.cat([-corner.mT, second], -1)], -2)
 
 
 def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:

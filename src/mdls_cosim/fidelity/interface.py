@@ -60,9 +60,7 @@ class Programmed(ABC):
 
     def power(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch"]:
         """Power that the row drivers deliver [W], the drop over their own resistance included."""
-        raise NotAvailable(
-            f"{type(self).__name__} knows no power", hint="program the same conductances on NodalTile"
-        )
+        raise NotAvailable(f"{type(self).__name__} knows no power", hint="program the same conductances on NodalTile")
 
 
 def check_conductances(spec: TileSpec, conductances: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity.elimination import Wires, effective_conductances, factorise
-from mdls_cosim.fidelity.interface import Programmed, TileModel
+from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances
 from mdls_cosim.fidelity.nonlinear import Cells, chord, newton, refuse_unconverged
 from mdls_cosim.tiles import TileSpec
 
@@ -32,6 +32,11 @@ class NodalTile(TileModel):
             raise InputError("tolerance is out of range", value=tolerance, limit="1e-14 to 1e-2")
         self.spec = spec
         self.tolerance = tolerance
+
+    def program(self, conductances: Tensor) -> ProgrammedNodal:
+        """As `TileModel.program`; of ohmic cells the result has `effective_conductances`."""
+        check_conductances(self.spec, conductances)
+        return self._program(conductances)
 
     def _program(self, conductances: Tensor) -> ProgrammedNodal:
         return (_Linear if self.spec.cell.linear else _Nonlinear)(self.spec, conductances, self.tolerance)

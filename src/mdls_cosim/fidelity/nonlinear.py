@@ -127,11 +127,13 @@ def newton(
     # Any such pair obeys the linear network; steps between two of them do too.
     cell_voltages, currents = sweep.solve(voltages, cells.current(start) - slope * start)
     assigned = cells.current(start) + slope * (cell_voltages - start)
-    for _ in range(_NEWTON_STEPS):
+    step_count = 0
+    while True:
         cell_currents = cells.current(cell_voltages)
         residual = _residual(cell_currents - assigned, cell_currents).nan_to_num(nan=torch.inf)
-        if bool((residual <= tolerance).all()):
-            break
+        if step_count == _NEWTON_STEPS or bool((residual <= tolerance).all()):
+            return cell_voltages, currents, residual
+        step_count += 1
         slope = cells.slope(cell_voltages)
         sweep = factorise(slope[..., 0].mT, wires)
         source = cell_currents - slope * cell_voltages
@@ -151,7 +153,6 @@ def newton(
         cell_voltages = cell_voltages + share * step
         currents = currents + share[..., 0, :] * step_currents
         assigned = assigned + share * step_assigned
-    return cell_voltages, currents, residual
 
 
 def refuse_unconverged(residual: Tensor, tolerance: float) -> None:

@@ -47,8 +47,7 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         )
     arrays = {name: array.values for name, array in dataset.experiments["read"].items()}
     conductances, voltages, currents = (
-        torch.as_tensor(np.asarray(arrays[name], dtype=np.float64))
-        for name in ("conductances", "voltages", "currents")
+        torch.as_tensor(np.asarray(arrays[name], dtype=np.float64)) for name in ("conductances", "voltages", "currents")
     )
     if len(conductances) < 2:
         raise InputError(
@@ -79,8 +78,10 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         cell_voltage=max(float(reached.abs().max()), float(voltages.abs().max())),
         temperature=spec.temperature,
     )
-    tools = {**tool_versions(), **{name: dataset.provenance.tools[name] for name in ("ngspice", "solver")
-                                   if name in dataset.provenance.tools}}
+    tools = {
+        **tool_versions(),
+        **{name: dataset.provenance.tools[name] for name in ("ngspice", "solver") if name in dataset.provenance.tools},
+    }
     return kind(
         spec,
         reference_spec=_recorded(dataset),
@@ -132,8 +133,10 @@ def _curves(dataset: Dataset) -> Curves | None:
     arrays = dataset.experiments.get("iv")
     if arrays is None:
         return None
-    found = [torch.as_tensor(np.asarray(arrays[name].values, dtype=np.float64))
-             for name in ("conductances", "voltages", "currents")]
+    found = [
+        torch.as_tensor(np.asarray(arrays[name].values, dtype=np.float64))
+        for name in ("conductances", "voltages", "currents")
+    ]
     return Curves(*found)
 
 

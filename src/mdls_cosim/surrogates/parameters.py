@@ -131,8 +131,15 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
 
     begin = np.maximum(np.array(start), 1e-3)  # the search starts inside its bounds
     found = least_squares(
-        misfit, begin, jac=jacobian, bounds=(0.0, np.inf), x_scale=typical, xtol=1e-12, ftol=1e-14, gtol=1e-14
-    )  # pyright: ignore[reportArgumentType]
+        misfit,
+        begin,
+        jac=jacobian,  # pyright: ignore[reportArgumentType]
+        bounds=(0.0, np.inf),
+        x_scale=typical,
+        xtol=1e-12,
+        ftol=1e-14,
+        gtol=1e-14,
+    )
     left = float(np.sqrt(np.mean(found.fun**2)))
     if not left <= _ACCEPTED_MISFIT:
         raise ConvergenceError(

@@ -155,10 +155,7 @@ def fit_coefficients(
     def residuals(flat: NDArray[np.float64]) -> NDArray[np.float64]:
         return misfit(torch.as_tensor(flat)).numpy()
 
-    def jacobian(flat: NDArray[np.float64]) -> NDArray[np.float64]:
-        return torch.func.jacfwd(misfit)(torch.as_tensor(flat)).numpy()
-
     start = np.concatenate([START[name] for name in START])
-    found = least_squares(residuals, start, jac=jacobian, x_scale=1.0, max_nfev=100)  # pyright: ignore[reportArgumentType]
+    found = least_squares(residuals, start, max_nfev=100)
     third, fifth, rise = np.split(found.x, [3, 6])
     return {"third": tuple(third.tolist()), "fifth": tuple(fifth.tolist()), "rise": tuple(rise.tolist())}

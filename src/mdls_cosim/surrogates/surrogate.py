@@ -61,9 +61,7 @@ class Surrogate(TileModel):
         self.error = error
         self.coefficients = {name: tuple(values) for name, values in (coefficients or {}).items()}
         config = self._config()
-        self.provenance = Provenance.create(
-            {}, config, seed=seed, tools=tools, parents=parents
-        )
+        self.provenance = Provenance.create({}, config, seed=seed, tools=tools, parents=parents)
 
     def _config(self) -> dict[str, Any]:
         return {

@@ -79,9 +79,7 @@ def validate(
         voltages.append(
             np.concatenate([draw_inputs(each, vectors, spec.rows, amplitude, generator) for each in INPUT_CLASSES])
         )
-    jobs = [
-        Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)
-    ]
+    jobs = [Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)]
     currents = torch.as_tensor(np.stack(run_jobs(jobs, workers, progress, engine)))
     programmed = surrogate.program(torch.as_tensor(np.stack(conductances)))
     missed = programmed(torch.as_tensor(np.stack(voltages))) - currents

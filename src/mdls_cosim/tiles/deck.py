@@ -34,12 +34,13 @@ def tile_deck(spec: TileSpec, conductances: NDArray[np.float64]) -> Deck:
         raise InputError(
             "conductances have the wrong shape", value=conductances.shape, limit=f"({spec.rows}, {spec.cols})"
         )
-    if not np.all(np.isfinite(conductances)) or np.any(conductances < 0):
-        worst = np.unravel_index(np.argmin(np.where(np.isfinite(conductances), conductances, -np.inf)), spec_shape(spec))
+    bad = np.argwhere(~(np.isfinite(conductances) & (conductances >= 0)))
+    if len(bad):
+        row, col = bad[0]
         raise InputError(
-            "a conductance is negative or not finite",
-            where=f"row {worst[0]}, column {worst[1]}",
-            value=f"{conductances[worst]} S",
+            f"{len(bad)} conductances are negative or not finite",
+            where=f"row {row}, column {col}",
+            value=f"{conductances[row, col]} S",
             limit="0 S or more, finite",
         )
     elements: list[str] = []
@@ -88,8 +89,3 @@ def tile_deck(spec: TileSpec, conductances: NDArray[np.float64]) -> Deck:
         balance=tuple(f"i({name.lower()})" for name in sources) + probes,
         temperature=spec.temperature,
     )
-
-
-def spec_shape(spec: TileSpec) -> tuple[int, int]:
-    """(rows, cols)."""
-    return spec.rows, spec.cols

@@ -1,0 +1,13 @@
+"""The command line, `mdls-cosim`: one command a file. Importing a command's module adds it to the application."""
+
+from mdls_cosim.cli import (  # noqa: F401
+    characterize,
+    demo,
+    doctor,
+    fit,
+    info,
+    validate,
+)
+from mdls_cosim.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,103 @@
+"""The application that commands add themselves to, and what it does with their errors.
+
+Exit codes: 0 done; 1 the answer is no (`validate` beyond the bound, `doctor` not ready); 2 it cannot be done as asked,
+said in one line; 3 a defect of this program, with its traceback; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mdls_cosim.cli.terminal import print_error
+from mdls_cosim.errors import MdlsError, SpiceError
+
+CANNOT, DEFECT, INTERRUPTED = 2, 3, 130
+
+ORDER = ("doctor", "demo", "characterize", "fit", "validate", "info")
+"""Of the commands in the help text: as a newcomer meets them. Others follow."""
+
+
+class Commands(TyperGroup):
+    """Runs a command; says what it cannot do in one line."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MdlsError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+                if isinstance(error, SpiceError) and error.log:
+                    sys.stderr.write(f"ngspice said:\n{error.log}\n")
+            print_error(str(error))
+        except BrokenPipeError:
+            raise  # who reads us has left: the application ends quietly
+        except OSError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            place = f" at {error.filename}" if error.filename else ""
+            print_error(f"{error.strerror or error}{place}")
+        except KeyboardInterrupt:
+            print_error("interrupted; no file was written")
+            raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(CANNOT)
+
+
+app = typer.Typer(
+    cls=Commands,
+    # Plain help: it loads fast, pipes well, and leaves [tile] and [iv] in the texts alone.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mdls-cosim {version('mdls_cosim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error and what ngspice said.")
+    ] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Memristor co-simulation: what will a network really do on this memristor hardware?
+
+    \b
+    The chain, step by step:
+      mdls-cosim characterize examples/tile.toml --out tile.h5
+      mdls-cosim fit tile.h5 --out surrogate.h5
+      mdls-cosim validate surrogate.h5
+
+    Or all of it, to the accuracy of a network: mdls-cosim demo
+
+    Exit codes: 0 done; 1 the answer is no (not valid, not ready); 2 cannot be done as asked; 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the installed program."""
+    try:
+        app(prog_name="mdls-cosim")
+    except Exception:
+        # Not an error of the user's, so one line would not do; and never exit code 1, which is an answer.
+        traceback.print_exc()
+        print_error("this is a defect of mdls-cosim; please report it with the lines above")
+        sys.exit(DEFECT)

@@ -1,0 +1,60 @@
+"""Files that commands read and write, checked before the work begins rather than after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdls_cosim.errors import StoreError
+
+Force = Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")]
+
+
+def check_input(path: Path) -> Path:
+    """`path` if it is a file.
+
+    Raises:
+        StoreError: it is missing, or a folder.
+    """
+    if path.is_dir():
+        raise StoreError("a file is needed, and this is a folder", where=str(path))
+    if not path.exists():
+        raise StoreError("no such file", where=str(path))
+    return path
+
+
+def check_output(path: Path, force: bool, source: Path | None = None) -> Path:
+    """`path` if a file may be written there.
+
+    Args:
+        force: an existing file may be replaced.
+        source: the command's input, which is never replaced.
+
+    Raises:
+        StoreError: its folder is missing or cannot be written to; or it exists, and `force` is not given.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreError("the output folder does not exist", where=str(folder), hint=f"Create it: mkdir -p {folder}")
+    if path.is_dir():
+        raise StoreError("the output must be a file, and this is a folder", where=str(path))
+    if source is not None and path.exists() and path.samefile(source):
+        raise StoreError("the output would replace the input", where=str(path), hint="Choose another name")
+    if path.exists() and not force:
+        raise StoreError("the output file exists", where=str(path), hint="Choose another name, or add --force")
+    if not os.access(folder, os.W_OK):
+        raise StoreError("the output folder cannot be written to", where=str(folder))
+    return path
+
+
+def size_of(path: Path) -> str:
+    """The size of a file, for a reader."""
+    size = float(path.stat().st_size)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,94 @@
+"""`mdls-cosim info`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mdls_cosim.cli.app import app
+from mdls_cosim.cli.files import check_input, size_of
+from mdls_cosim.cli.terminal import print_line, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from mdls_cosim.report import Table
+    from mdls_cosim.store import Array, Group
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE.h5", help="A Dataset or a surrogate.")],
+) -> None:
+    """Say what is in a file and where it came from.
+
+    Arrays with units, axes and range; specification, domain and errors; content hash, parents, tools, seed and time.
+
+    \b
+    Example:
+      mdls-cosim info surrogate.h5
+    """
+    check_input(file)
+    from mdls_cosim import store
+    from mdls_cosim.report import settings_table, tool_table
+
+    group = store.read(file)
+    attributes = dict(group.attributes)
+    provenance = attributes.pop("provenance", {})
+    print_line(f"{file}: {group.encoding_type}, version {group.encoding_version}, {size_of(file)}", style="bold")
+    print_table(_array_table(group), "Arrays")
+    if "spec" in attributes:
+        _print_surrogate(attributes)
+    else:
+        # A Dataset's configuration is part of its provenance; other files carry their own attributes.
+        print_pairs(settings_table({**provenance.get("config", {}), **attributes}), "Specification")
+    if provenance:
+        origin = {
+            "content hash": provenance.get("content_hash"),
+            "parents": ", ".join(provenance.get("parents", ())) or "none",
+            "seed": provenance.get("seed"),
+            "made (UTC)": provenance.get("created_utc"),
+        }
+        print_pairs(settings_table(origin), "Where it came from")
+        print_pairs(tool_table(provenance.get("tools", {})), "Made with")
+
+
+def _print_surrogate(attributes: Mapping[str, Any]) -> None:
+    from mdls_cosim.report import class_table, fit_table, fitted_parameters, settings_table
+    from mdls_cosim.report.wording import error_percent
+
+    spec = attributes["spec"]
+    parameters = fitted_parameters(spec, attributes.get("reference_spec"))
+    print_table(fit_table(parameters), f"Fitted tile, {attributes.get('kind', '')} surrogate")
+    domain = {name: "any" if value is None else value for name, value in (attributes.get("domain") or {}).items()}
+    print_pairs(settings_table(domain), "Domain (uses outside it are counted)")
+    error = attributes.get("error")
+    if error:
+        print_table(class_table(error), "RMS error on held-out tiles, of the RMS current")
+        totals = {name: error_percent(error.get(name)) for name in ("rms", "p99", "bound")}
+        print_pairs(settings_table(totals), "Error over all classes")
+    print_pairs(settings_table(attributes.get("coefficients") or {}), "Coefficients")
+
+
+def _array_table(group: Group) -> Table | None:
+    from mdls_cosim.report import Table
+
+    rows = tuple((name, *_described(array)) for name, array in _arrays(group))
+    return Table(("Array", "Axes", "Unit", "Type", "Lowest", "Highest"), rows, names=4) if rows else None
+
+
+def _arrays(group: Group, prefix: str = "") -> Iterator[tuple[str, Array]]:
+    for name, array in group.arrays.items():
+        yield f"{prefix}{name}", array
+    for name, part in group.groups.items():
+        yield from _arrays(part, f"{prefix}{name}/")
+
+
+def _described(array: Array) -> tuple[str, ...]:
+    values = array.values
+    axes = (
+        ", ".join(f"{name} {length}" for name, length in zip(array.dims, values.shape, strict=True)) or "single value"
+    )
+    ends = (f"{values.min():.4g}", f"{values.max():.4g}") if values.size and values.dtype.kind in "iuf" else ("–", "–")
+    return axes, array.units or "1", str(values.dtype), *ends

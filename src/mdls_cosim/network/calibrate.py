@@ -1,0 +1,35 @@
+"""Ranges of DACs and ADCs, found on data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdls_cosim.network.batches import Batches, place_of
+from mdls_cosim.network.chips import analog_layers, evaluation_mode
+
+
+def calibrate(model: nn.Module, data: Any, batch_size: int = 256) -> None:
+    """Sets the range of every converter whose hardware does not fix it to the largest value seen in `data`.
+
+    Layers are calibrated in the order in which they run, each on what the layers before it really give. A layer that
+    runs more than once, and every further batch, extends the ranges.
+
+    Args:
+        data: inputs, (inputs, labels) or an iterable of batches of those.
+    """
+    layers = list(analog_layers(model).values())
+    place = place_of(model)
+    for layer in layers:
+        layer.reset_calibration()
+        layer.calibrating = True
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            batches = data.split(batch_size) if isinstance(data, Tensor) else Batches(data, batch_size)
+            for batch in batches:
+                model((batch if isinstance(batch, Tensor) else batch[0]).to(place))
+    finally:
+        for layer in layers:
+            layer.calibrating = False

@@ -1,0 +1,54 @@
+"""The analog layers of a model and their programming."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from mdls_cosim.analog import AnalogLayer
+
+
+def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
+    """Every analog layer once, by its first name in the model."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
+
+
+def layer_seed(seed: int, name: str) -> int:
+    """A seed for one layer: depends on the layer's name and on nothing else of the model or of its hardware."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+
+
+def program(model: nn.Module, seed: int) -> None:
+    """Programs every analog layer anew.
+
+    The same seed gives every layer of the same name and shape the same draws, on whichever rung: models stay paired.
+    """
+    for name, layer in analog_layers(model).items():
+        layer.program(layer_seed(seed, name))
+
+
+@contextmanager
+def kept_chips(model: nn.Module) -> Iterator[None]:
+    """Gives every layer its chip back afterwards."""
+    layers = list(analog_layers(model).values())
+    chips = [layer.chip() for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, chip in zip(layers, chips, strict=True):
+            layer.restore(chip)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """`model.eval()` for a while; every module gets its own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

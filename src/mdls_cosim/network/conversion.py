@@ -1,0 +1,100 @@
+"""What became of every layer in a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mdls_cosim.analog import AnalogLayer
+
+
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One layer on tiles."""
+
+    name: str
+    """In the model; empty for the model itself."""
+    kind: str
+    shape: tuple[int, ...]
+    """Of the weights."""
+    arrays: int
+    """Physical arrays, both of every pair."""
+    cells_used: int
+    """Cells that hold a weight, in both arrays of the pairs."""
+    cells: int
+    rung: str
+    clipped_weights: int
+    """Beyond the scale of the layer."""
+    clipped_conductances: int
+    """By the programming error, at the bounds of the cell."""
+
+    @classmethod
+    def of(cls, name: str, layer: AnalogLayer) -> ConvertedLayer:
+        part = layer.partition
+        groups, row_tiles, col_tiles = part.tiles
+        return cls(
+            name=name,
+            kind=type(layer).__name__,
+            shape=tuple(layer.weight.shape),
+            arrays=2 * groups * row_tiles * col_tiles,
+            cells_used=2 * part.cells_used,
+            cells=2 * part.cells,
+            rung=layer.hardware.rung,
+            clipped_weights=layer.clipped_weights,
+            clipped_conductances=layer.clipped_conductances,
+        )
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    """One layer that stays digital."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """Which layers were converted, which were not and why, and what was clipped. `str()` gives a table."""
+
+    converted: tuple[ConvertedLayer, ...]
+    skipped: tuple[SkippedLayer, ...]
+    seed: int
+    calibrated: bool
+    """Whether DACs and ADCs know their ranges already."""
+
+    @property
+    def clipped(self) -> int:
+        """Weights and conductances clipped, over all layers."""
+        return sum(layer.clipped_weights + layer.clipped_conductances for layer in self.converted)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "clipped": self.clipped}
+
+    def __str__(self) -> str:
+        rows = [("layer", "kind", "weights", "arrays", "cells used", "rung", "clipped")]
+        rows += [
+            (
+                layer.name or "(model)",
+                layer.kind,
+                "x".join(map(str, layer.shape)),
+                str(layer.arrays),
+                f"{layer.cells_used}/{layer.cells}",
+                layer.rung,
+                f"{layer.clipped_weights} weights, {layer.clipped_conductances} cells",
+            )
+            for layer in self.converted
+        ]
+        lines = [f"converted {len(self.converted)}, skipped {len(self.skipped)}, clipped {self.clipped}", *_table(rows)]
+        if self.skipped:
+            lines += [
+                "skipped",
+                *_table([(layer.name or "(model)", layer.kind, layer.reason) for layer in self.skipped]),
+            ]
+        return "\n".join(lines)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,0 +1,101 @@
+"""Every table of a report: results in, headings and rows of text out; None where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mdls_cosim.report.wording import ACRONYMS, capital, error_percent, finite, flat, quantity, seconds, words
+
+RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+"""Of a tile, in the order that readers of TileSpec know."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; all columns but the first `names` hold numbers."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+
+
+def class_table(validation: Mapping[str, Any]) -> Table | None:
+    """RMS error by case class. Names "conductances / inputs" make a grid of the two."""
+    classes = validation.get("classes") or {}
+    if not classes:
+        return None
+    pairs = {tuple(name.split(" / ", 1)): value for name, value in classes.items()}
+    if any(len(pair) != 2 for pair in pairs):
+        return Table(
+            ("Case class", "RMS error"), tuple((words(name), error_percent(classes[name])) for name in classes)
+        )
+    tiles, inputs = (tuple(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
+    rows = [(capital(words(tile)), *(error_percent(pairs.get((tile, each))) for each in inputs)) for tile in tiles]
+    return Table(("Conductances", *(f"{capital(words(each))} inputs" for each in inputs)), tuple(rows))
+
+
+def fitted_parameters(spec: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Name -> {"true", "fitted"} of the electrical parameters of a fitted tile and of the tile that was simulated.
+
+    Both are a TileSpec's `as_dict()`, SI; what the reference does not tell is None.
+    """
+    fitted = {name: spec[name] for name in RESISTANCES if name in spec}
+    fitted |= {name: value for name, value in spec.get("cell", {}).items() if finite(value) is not None}
+    known = {**(reference or {}), **(reference or {}).get("cell", {})}
+    return {name: {"true": known.get(name), "fitted": value} for name, value in fitted.items()}
+
+
+def fit_table(fit: Mapping[str, Any]) -> Table | None:
+    """True and fitted parameters beside each other."""
+    rows = [
+        (capital(words(name)), quantity(name, entry.get("true")), quantity(name, entry.get("fitted"), fitted=True))
+        for name, entry in fit.items()
+        if isinstance(entry, Mapping)
+    ]
+    return Table(("Parameter", "In the simulated circuit", "Found by the fit"), tuple(rows)) if rows else None
+
+
+def layer_table(audit: Mapping[str, Any]) -> Table | None:
+    """Error by layer of the network; "layers" may be their number alone, with the list under "by_layer"."""
+    layers = next((each for each in (audit.get("layers"), audit.get("by_layer")) if _is_list(each)), [])
+    if not layers:
+        return None
+    rows = [
+        (
+            str(layer.get("name", "?")),
+            str(layer.get("vectors", "–")),
+            error_percent(layer.get("rms")),
+            error_percent(layer.get("p99")),
+        )
+        for layer in layers
+    ]
+    rows.append(("All", "", error_percent(audit.get("rms")), error_percent(audit.get("p99"))))
+    return Table(("Layer", "Input vectors", "RMS error", "99th percentile"), tuple(rows))
+
+
+def settings_table(settings: Mapping[str, Any]) -> Table | None:
+    """Settings as name and value."""
+    rows = tuple((capital(name), value) for name, value in flat(settings))
+    return Table(("Setting", "Value"), rows, names=2) if rows else None
+
+
+def tool_table(tools: Mapping[str, Any]) -> Table | None:
+    """Programs and packages with their versions, by their own names."""
+    rows = tuple(
+        (ACRONYMS.get(str(name), str(name)), ACRONYMS.get(str(value), str(value))) for name, value in tools.items()
+    )
+    return Table(("Tool", "Version"), rows, names=2) if rows else None
+
+
+def time_table(stages: Mapping[str, Any]) -> Table | None:
+    """How long every stage took."""
+    rows = [
+        (capital(words(name)), seconds(value)) for name, entry in stages.items() if (value := finite(entry)) is not None
+    ]
+    return Table(("Stage", "Time"), tuple(rows)) if rows else None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,77 @@
+"""Derivatives of the exact solution, against finite differences and against Kirchhoff's laws."""
+
+import numpy as np
+import pytest
+import torch
+
+from mdls_cosim.fidelity import NodalTile
+
+FOUR = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+
+# gradcheck wants numbers of the order of one: conductances in units of 1e-5 S, currents of 1e-6 A.
+SIEMENS, AMPERES = 1e-5, 1e-6
+
+
+@pytest.mark.parametrize("zero", [(), *((name,) for name in FOUR), FOUR], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3), (4, 3), (2, 2, 3)], ids=str)
+def test_effective_conductances(shape, zero, tile_spec, draw_tile):
+    # Wires strong enough that every derivative through them counts.
+    spec = tile_spec(*shape[-2:], zero).replace()
+    scaled = torch.as_tensor(draw_tile(shape, 1, open_share=0.0) * 100 / SIEMENS).requires_grad_()
+
+    def effective(x):
+        return NodalTile(spec).program(x * SIEMENS).effective_conductances / SIEMENS
+
+    assert torch.autograd.gradcheck(effective, scaled, eps=1e-4, atol=1e-7, rtol=1e-6)
+
+
+def test_effective_conductances_of_open_cells(tile_spec, draw_tile):
+    # At G = 0 only the upper side can be stepped to; sneak paths make the derivative real.
+    spec = tile_spec(3, 4)
+    conductances = draw_tile((3, 4), 2, open_share=0.0)
+    conductances[1, 2] = 0.0
+    closed = torch.as_tensor(conductances).requires_grad_()
+    NodalTile(spec).program(closed).effective_conductances.sum().backward()
+    stepped = conductances.copy()
+    stepped[1, 2] = step = 1e-9
+    before, after = (
+        float(NodalTile(spec).program(torch.as_tensor(g)).effective_conductances.sum()) for g in (conductances, stepped)
+    )
+    assert float(closed.grad[1, 2]) == pytest.approx((after - before) / step, rel=1e-5)
+
+
+@pytest.mark.parametrize("zero", [(), *((name,) for name in FOUR), FOUR], ids=str)
+def test_nonlinear_currents(zero, tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(3, 2, zero, nonlinearity=6.0)
+    scaled = torch.as_tensor(draw_tile((2, 3, 2), 3, open_share=0.0) * 100 / SIEMENS).requires_grad_()
+    voltages = torch.as_tensor(draw_voltages((2, 2, 3), 3)).requires_grad_()
+
+    def currents(x, v):
+        return NodalTile(spec, tolerance=1e-13).program(x * SIEMENS)(v) / (100 * AMPERES)
+
+    assert torch.autograd.gradcheck(currents, (scaled, voltages), eps=1e-5, atol=1e-6, rtol=1e-6)
+
+
+def test_nonlinear_power_and_cell_voltages(tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(3, 2, nonlinearity=6.0)
+    scaled = torch.as_tensor(draw_tile((3, 2), 4, open_share=0.0) * 100 / SIEMENS).requires_grad_()
+    voltages = torch.as_tensor(draw_voltages((2, 3), 4)).requires_grad_()
+
+    def both(x, v):
+        programmed = NodalTile(spec, tolerance=1e-13).program(x * SIEMENS)
+        return programmed.power(v) / (100 * AMPERES), programmed.cell_voltages(v)
+
+    assert torch.autograd.gradcheck(both, (scaled, voltages), eps=1e-5, atol=1e-6, rtol=1e-6)
+
+
+def test_voltages_broadcast_to_several_tiles(tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(3, 2, nonlinearity=6.0)
+    conductances = torch.as_tensor(draw_tile((4, 3, 2), 5))
+    voltages = torch.as_tensor(draw_voltages((2, 3), 5)).requires_grad_()
+    NodalTile(spec, tolerance=1e-12).program(conductances)(voltages).sum().backward()
+    parts = []
+    for tile in conductances:
+        alone = voltages.detach().clone().requires_grad_()
+        NodalTile(spec, tolerance=1e-12).program(tile)(alone).sum().backward()
+        parts.append(alone.grad)
+    np.testing.assert_allclose(voltages.grad, torch.stack(parts).sum(0), rtol=1e-9)

@@ -1,0 +1,140 @@
+"""Accuracy over seeded runs."""
+
+import statistics
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mdls_cosim.analog import Adc, Dac, Hardware, ProgrammingError
+from mdls_cosim.errors import InputError
+from mdls_cosim.network import analog_layers, convert, evaluate, train
+
+
+@pytest.fixture
+def trained(classifier, images):
+    train(classifier, images, epochs=6, learning_rate=2e-2, batch_size=16)
+    return classifier
+
+
+@pytest.fixture
+def noisy(ohmic):
+    return Hardware(
+        tile=ohmic, rung="ideal", dac=Dac(bits=4), adc=Adc(bits=4), programming_error=ProgrammingError(relative=0.6)
+    )
+
+
+def test_accuracy_counts_right_answers():
+    model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.eye(2))
+    inputs = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]])
+    result = evaluate(model, (inputs, torch.tensor([0, 1, 1, 1])), runs=3)
+    assert result.runs == (0.75, 0.75, 0.75)
+    assert (result.mean, result.std, result.images) == (0.75, 0.0, 4)
+    assert result.counters == {}
+    assert "75.00 ± 0.00 %" in str(result)
+
+
+def test_runs_differ_by_seed_and_repeat(trained, images, noisy):
+    model, _ = convert(trained, noisy)
+    first = evaluate(model, images, runs=4, seed=10)
+    assert first == evaluate(convert(trained, noisy, seed=77)[0], images, runs=4, seed=10)
+    assert len(set(first.runs)) > 1
+    assert first.mean == statistics.fmean(first.runs)
+    assert first.std == statistics.stdev(first.runs)
+    # Run k is the run of seed + k: with ranges of the converters as they are, windows overlap.
+    shifted = evaluate(model, images, runs=4, seed=11)
+    assert shifted.runs[:3] == first.runs[1:]
+    assert evaluate(model, images, runs=1).std is None
+
+
+def test_nothing_random_is_computed_once(trained, images, ideal):
+    model, _ = convert(trained, ideal)
+    result = evaluate(model, images, runs=5)
+    assert len(result.runs) == 5
+    assert result.std == 0
+    assert result.counters["head"].reads == len(images[0])
+
+
+def test_model_comes_back_as_it_was(trained, images, noisy):
+    model, _ = convert(trained, noisy, seed=5, calibration=images)
+    model.train()
+    model.head.eval()
+    chips = {name: layer.conductances.clone() for name, layer in analog_layers(model).items()}
+    model.eval()
+    expected = model(images[0])
+    model.train()
+    model.head.eval()
+    evaluate(model, images, runs=2, seed=9)
+    assert model.training
+    assert model.hidden.training
+    assert not model.head.training
+    for name, layer in analog_layers(model).items():
+        assert torch.equal(layer.conductances, chips[name])
+    assert torch.equal(model.eval()(images[0]), expected)
+
+
+def test_calibration_on_the_first_batch_is_recorded(trained, images, noisy):
+    model, _ = convert(trained, noisy)
+    first = evaluate(model, images, runs=1, batch_size=30)
+    assert first.calibrated == ("features.0", "features.3", "hidden", "head")
+    assert float(model.features[0].input_peak) == float(images[0][:30].abs().max())
+    assert evaluate(model, images, runs=1).calibrated == ()
+
+
+def test_counters_are_of_this_evaluation_only(trained, images, noisy):
+    model, _ = convert(trained, noisy, calibration=images)
+    model(images[0])
+    result = evaluate(model, (5 * images[0], images[1]), runs=2)
+    counters = result.counters["features.0"]
+    assert counters.reads == 2 * 90 * 36
+    assert counters.dac_conversions == 2 * 90 * 36
+    peak = float(images[0].abs().max())
+    # Codes of a 4-bit signed converter end at 7: half a step beyond is saturated.
+    assert counters.dac_saturated == 2 * int((5 * images[0].abs() > peak * 7.5 / 7).sum())
+    assert result.total.reads == sum(each.reads for each in result.counters.values())
+    assert result.as_dict()["counters"]["head"]["outside"] == {}
+
+
+def test_every_form_of_data_gives_the_same(trained, images, ideal):
+    model, _ = convert(trained, ideal, calibration=images)
+    expected = evaluate(model, images).mean
+    loader = DataLoader(TensorDataset(*images), batch_size=17)
+    assert evaluate(model, loader, runs=2).mean == expected
+    assert evaluate(model, iter(list(loader)), runs=2).mean == expected
+    assert evaluate(model, [part.numpy() for part in images], runs=2).mean == expected
+
+
+def test_one_shot_data_serves_every_run(trained, images, noisy):
+    model, _ = convert(trained, noisy, calibration=images)
+    batches = list(zip(images[0].split(30), images[1].split(30), strict=True))
+    assert evaluate(model, iter(batches), runs=3) == evaluate(model, batches, runs=3)
+
+
+def test_layers_that_are_never_called_are_told(images, ideal):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used = nn.Linear(36, 3)
+            self.auxiliary = nn.Linear(36, 3)
+
+        def forward(self, x):
+            return self.used(x.flatten(1))
+
+    model, _ = convert(Model(), ideal)
+    assert evaluate(model, images).unread == ("auxiliary",)
+
+
+def test_wrong_data_is_refused(trained, images):
+    with pytest.raises(InputError, match="differ in number"):
+        evaluate(trained, (images[0], images[1][:5]))
+    with pytest.raises(InputError, match="neither"):
+        evaluate(trained, images[0])
+    with pytest.raises(InputError, match="no data"):
+        evaluate(trained, (images[0][:0], images[1][:0]))
+    with pytest.raises(InputError, match="no classifier"):
+        evaluate(trained.features, images)
+    with pytest.raises(InputError, match="runs"):
+        evaluate(trained, images, runs=0)

@@ -1,0 +1,98 @@
+"""Numbers and names in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mdls_cosim.report import Table, class_table, fitted_parameters, settings_table
+from mdls_cosim.report.wording import Level, error_percent, finite, flat, level, quantity, seconds, wire_levels, words
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.0123456, "1.23 %"), (0.003, "0.300 %"), (0.9996, "100 %"), (2.5, "250 %"), (0, "0 %"), (3e-9, "3.0e-07 %")],
+)
+def test_error_has_three_digits(fraction: float, text: str) -> None:
+    assert error_percent(fraction).replace("\u00a0", " ") == text
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf, "text", True, [1.0, 2.0]])
+def test_what_is_no_number_is_absent(nothing: object) -> None:
+    assert finite(nothing) is None
+    assert error_percent(nothing) == "–"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("row_line_resistance", 1.0, "1 ohm"),
+        ("row_line_resistance", 0.0, "0 ohm"),
+        ("sense_resistance", 5e-6, "5 µohm"),
+        ("conductance_range", 25e-6, "25 µS"),
+        ("input_voltage", 0.3, "0.3 V"),
+        ("nonlinearity", 3.0, "3 /V"),
+        ("temperature", 300.0, "300 K"),
+        ("states", 6, "6"),
+        ("model", "sinh", "sinh"),
+        ("domain", None, "–"),
+    ],
+)
+def test_quantity_takes_its_unit_from_its_name(name: str, value: object, text: str) -> None:
+    assert quantity(name, value).replace("\u00a0", " ") == text
+
+
+def test_fitted_quantity_shows_its_digits() -> None:
+    assert quantity("row_line_resistance", 1.00001234, fitted=True) == "1.0000\u00a0ohm"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (59.6, "1 min 0 s")])
+def test_seconds(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+def test_words_keep_acronyms() -> None:
+    assert words("adc_bits") == "ADC bits"
+    assert list(flat({"dac": {"full_scale_voltage": 0.3}, "ideal": False})) == [
+        ("DAC full scale voltage", "0.3\u00a0V"),
+        ("ideal", "no"),
+    ]
+
+
+def test_level_of_dictionary_and_of_number() -> None:
+    assert level({"mean": 0.9, "std": 0.01, "runs": [0.89, 0.91]}) == Level(0.9, 0.01, 2)
+    assert level(0.5) == Level(0.5)
+    assert level({"std": 0.1}) is None
+
+
+def test_wire_levels_are_sorted_by_resistance_not_by_text() -> None:
+    found = wire_levels({"10 ohm": 0.2, "0 ohm": 0.9, "500 mohm": 0.8, "2 ohm": 0.5, "3 V": 0.1})
+    assert [resistance for resistance, _, _ in found] == [0.0, 0.5, 2.0, 10.0]
+
+
+def test_class_names_of_two_parts_make_a_grid() -> None:
+    table = class_table({"classes": {"uniform / dense": 0.01, "log_uniform / half_on": 0.02}})
+    assert table == Table(
+        ("Conductances", "Dense inputs", "Half on inputs"),
+        (("Uniform", "1.00\u00a0%", "–"), ("Log uniform", "–", "2.00\u00a0%")),
+    )
+
+
+def test_fitted_parameters_pair_the_tile_with_its_reference() -> None:
+    fitted = {
+        "rows": 4,
+        "sense_resistance": 9.9,
+        "row_line_resistance": 1.1,
+        "cell": {"model": "sinh", "nonlinearity": 3.1},
+    }
+    reference = {"row_line_resistance": 1.0, "cell": {"model": "sinh", "nonlinearity": 3.0}}
+    found = fitted_parameters(fitted, reference)
+    assert list(found) == ["row_line_resistance", "sense_resistance", "nonlinearity"]
+    assert found["nonlinearity"] == {"true": 3.0, "fitted": 3.1}
+    assert found["sense_resistance"] == {"true": None, "fitted": 9.9}
+    assert fitted_parameters(fitted, None)["nonlinearity"] == {"true": None, "fitted": 3.1}
+
+
+def test_empty_settings_are_no_table() -> None:
+    assert settings_table({}) is None

@@ -1,0 +1,94 @@
+"""What a fit uses, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mdls_cosim.dataset import Dataset
+from mdls_cosim.errors import ConvergenceError, InputError
+from mdls_cosim.surrogates import fit
+
+
+@pytest.fixture(scope="module")
+def dataset(nodal_dataset, tile_spec) -> Dataset:
+    return nodal_dataset(tile_spec(5, 4, nonlinearity=3.0), tiles=2, vectors=2)
+
+
+def changed(dataset: Dataset, **arrays: np.ndarray) -> Dataset:
+    """With other values in some arrays of the reads."""
+    read = dict(dataset.experiments["read"])
+    for name, values in arrays.items():
+        read[name] = replace(read[name], values=values)
+    return replace(dataset, experiments={**dataset.experiments, "read": read})
+
+
+def values(dataset: Dataset, name: str) -> np.ndarray:
+    return dataset.experiments["read"][name].values
+
+
+def test_held_out_tiles_do_not_shape_the_fit(dataset):
+    """Two tiles of each class: the second is held out. Spoiling it spoils the stated error and nothing else."""
+    currents = values(dataset, "currents").copy()
+    currents[1::2] *= 1.5
+    before, after = fit(dataset), fit(changed(dataset, currents=currents))
+    assert after.spec == before.spec
+    assert after.coefficients == before.coefficients
+    assert before.error.rms < 0.01
+    assert after.error.rms > 0.3
+
+
+def test_fitted_tiles_do_shape_the_fit(dataset):
+    currents = values(dataset, "currents").copy()
+    currents[0::2] *= 1.01
+    assert fit(changed(dataset, currents=currents)).spec != fit(dataset).spec
+
+
+def test_it_is_deterministic(dataset):
+    one, other = fit(dataset), fit(dataset)
+    assert one.spec == other.spec
+    assert one.coefficients == other.coefficients
+    assert one.provenance.content_hash == other.provenance.content_hash
+
+
+def test_the_recorded_parameters_do_not_shape_it(dataset):
+    tile = {**dataset.config["tile"], "sense_resistance": 99.0, "cell": {"model": "ohmic"}}
+    other = fit(replace(dataset, config={**dataset.config, "tile": tile}))
+    assert other.spec == fit(dataset).spec
+    assert other.reference_spec.sense_resistance == 99.0
+
+
+def test_data_without_reads_are_refused(nodal_dataset, tile_spec):
+    whole = nodal_dataset(tile_spec(3, 2), iv=True, tiles=1, vectors=1)
+    only = replace(whole, experiments={"iv": whole.experiments["iv"]})
+    with pytest.raises(InputError, match=r"no reads.*iv.*\[read\]"):
+        fit(only)
+
+
+def test_one_tile_is_refused(nodal_dataset, tile_spec):
+    plan = {"tiles": 1, "vectors": 3, "conductance_classes": ("uniform",)}
+    with pytest.raises(InputError, match="1 tile"):
+        fit(nodal_dataset(tile_spec(3, 2), **plan))
+
+
+def test_two_tiles_are_enough(nodal_dataset, tile_spec):
+    plan = {"tiles": 2, "vectors": 3, "conductance_classes": ("uniform",)}
+    surrogate = fit(nodal_dataset(tile_spec(4, 3), **plan))
+    assert surrogate.spec.sense_resistance == pytest.approx(7.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["noise", "swapped axes", "ten times the current", "amperes as microamperes"])
+def test_data_that_no_tile_explains_are_refused(damage, nodal_dataset, tile_spec):
+    dataset = nodal_dataset(
+        tile_spec(3, 2, nonlinearity=3.0), tiles=2, vectors=1, conductance_classes=("uniform", "bimodal")
+    )
+    currents = values(dataset, "currents")
+    generator = np.random.default_rng(0)
+    wrong = {
+        "noise": lambda: generator.normal(0, np.abs(currents).max(), currents.shape),
+        "swapped axes": lambda: currents[..., ::-1],
+        "ten times the current": lambda: 10 * currents,
+        "amperes as microamperes": lambda: 1e6 * currents,
+    }[damage]()
+    with pytest.raises(ConvergenceError, match=r"no tile .* explains the data.*misfit"):
+        fit(changed(dataset, currents=np.ascontiguousarray(wrong)))

@@ -1,0 +1,170 @@
+"""What a surrogate is besides a model: a file, a domain, a stated error."""
+
+import numpy as np
+import pytest
+import torch
+
+from mdls_cosim import store
+from mdls_cosim.errors import InputError, StoreError
+from mdls_cosim.surrogates import fit, load
+from mdls_cosim.surrogates.domain import Domain
+from mdls_cosim.surrogates.linear import LinearSurrogate
+from mdls_cosim.surrogates.series import SeriesSurrogate
+
+KINDS = pytest.mark.parametrize("nonlinearity", [None, 3.0], ids=["linear", "series"])
+
+
+@pytest.fixture(scope="module")
+def fitted(nodal_dataset, tile_spec):
+    made = {}
+
+    def build(nonlinearity):
+        if nonlinearity not in made:
+            dataset = nodal_dataset(tile_spec(5, 4, nonlinearity=nonlinearity, temperature=330.0), tiles=2, vectors=2)
+            made[nonlinearity] = dataset, fit(dataset)
+        return made[nonlinearity]
+
+    return build
+
+
+@KINDS
+def test_saved_and_loaded_it_answers_the_same(nonlinearity, fitted, tmp_path, draw_tile, draw_voltages):
+    _, surrogate = fitted(nonlinearity)
+    surrogate.save(tmp_path / "surrogate.h5")
+    loaded = load(tmp_path / "surrogate.h5")
+    assert type(loaded) is type(surrogate)
+    for name in ("spec", "reference_spec", "domain", "error", "coefficients", "provenance"):
+        assert getattr(loaded, name) == getattr(surrogate, name), name
+    conductances, voltages = torch.as_tensor(draw_tile((3, 5, 4), 1)), torch.as_tensor(draw_voltages((6, 5), 1))
+    assert torch.equal(loaded.program(conductances)(voltages), surrogate.program(conductances)(voltages))
+
+
+@KINDS
+def test_it_says_where_it_came_from(nonlinearity, fitted):
+    dataset, surrogate = fitted(nonlinearity)
+    assert surrogate.provenance.parents == (dataset.content_hash,)
+    assert surrogate.provenance.seed == dataset.provenance.seed
+    assert {"torch", "scipy", "mdls_cosim"} <= set(surrogate.provenance.tools)
+
+
+@KINDS
+def test_the_domain_is_what_the_data_covered(nonlinearity, fitted):
+    dataset, surrogate = fitted(nonlinearity)
+    read = {name: array.values for name, array in dataset.experiments["read"].items()}
+    domain = surrogate.domain
+    assert (domain.rows, domain.cols, domain.temperature) == (5, 4, 330.0)
+    assert domain.conductances == (read["conductances"].min(), read["conductances"].max())
+    assert domain.input_voltage == np.abs(read["voltages"]).max()
+    assert domain.input_voltage <= domain.cell_voltage < 2 * domain.input_voltage
+
+
+@KINDS
+def test_the_held_out_error_is_that_of_the_held_out_tiles(nonlinearity, fitted):
+    dataset, surrogate = fitted(nonlinearity)
+    read = {name: array.values for name, array in dataset.experiments["read"].items()}
+    # Two tiles a class: the second of each is held out.
+    held = slice(1, None, 2)
+    found = surrogate.program(torch.as_tensor(read["conductances"][held]))(torch.as_tensor(read["voltages"][held]))
+    missed, true = found.numpy() - read["currents"][held], read["currents"][held]
+    assert surrogate.error.rms == pytest.approx(np.sqrt(np.mean(missed**2) / np.mean(true**2)), rel=1e-9)
+    names = dataset.config["read"]
+    assert set(surrogate.error.classes) == {
+        f"{tile} / {inputs}" for tile in names["conductance_classes"] for inputs in names["input_classes"]
+    }
+    # clustered is the fifth class of conductances, half_on the third of inputs, two vectors each.
+    mine = missed[4, 4:6], true[4, 4:6]
+    assert surrogate.error.classes["clustered / half_on"] == pytest.approx(
+        np.sqrt(np.mean(mine[0] ** 2) / np.mean(mine[1] ** 2)), rel=1e-9
+    )
+    assert surrogate.error.bound >= max(surrogate.error.classes.values())
+    if nonlinearity is None:
+        assert surrogate.error.rms < 1e-9
+    else:
+        assert 1e-6 < surrogate.error.rms < 0.01
+
+
+def test_an_exact_surrogate_is_of_ohmic_cells_only(tile_spec):
+    assert LinearSurrogate.exact(tile_spec(3, 2)).error is None
+    with pytest.raises(InputError, match=r"ohmic.*sinh"):
+        LinearSurrogate.exact(tile_spec(3, 2, nonlinearity=3.0))
+
+
+def test_files_of_something_else_are_refused(fitted, tmp_path):
+    path = tmp_path / "surrogate.h5"
+    with pytest.raises(StoreError):
+        load(path)
+    store.write(path, store.Group("mdls_cosim.dataset", "1", {}, {}, {}))
+    with pytest.raises(StoreError, match=r"mdls_cosim\.dataset"):
+        load(path)
+    _, surrogate = fitted(3.0)
+    surrogate.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError):
+        load(path)
+    attributes = {**surrogate._config(), "kind": "oracle", "provenance": surrogate.provenance.as_dict()}
+    store.write(path, store.Group("mdls_cosim.surrogate", "1", attributes, {}, {}))
+    with pytest.raises(StoreError, match=r"oracle.*linear, series"):
+        load(path)
+
+
+DOMAIN = Domain(rows=2, cols=3, conductances=(1e-6, 1e-4), input_voltage=0.3, cell_voltage=0.2)
+START = {"third": (0.0, 0.0, 0.0), "fifth": (0.0, 0.0, 0.0), "rise": (1.0, 0.5)}
+
+
+@pytest.fixture
+def surrogate(tile_spec) -> SeriesSurrogate:
+    # Almost no wires: a cell sees its row's voltage.
+    spec = tile_spec(2, 3, nonlinearity=3.0, row_line_resistance=1e-3, column_line_resistance=1e-3)
+    spec = spec.replace(driver_resistance=1e-3, sense_resistance=1e-3)
+    return SeriesSurrogate(spec, domain=DOMAIN, coefficients=START)
+
+
+def tensor(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_conductances_outside_the_domain_are_counted(surrogate):
+    edge = tensor([1e-6, 1e-4, 5e-5], [1e-5, 1e-5, 1e-5])
+    assert surrogate.program(edge).outside["conductance"] == 0
+    beyond = tensor([0.9e-6, 1.1e-4, 0.0], [1e-5, 1e-5, 1e-5])
+    assert surrogate.program(beyond).outside["conductance"] == 3
+    assert surrogate.program(beyond.expand(4, 2, 3)).outside["conductance"] == 12
+
+
+def test_reads_outside_the_domain_are_counted(surrogate):
+    programmed = surrogate.program(tensor([1e-5] * 3, [1e-5] * 3))
+    assert programmed.reads == 0
+    programmed(tensor([0.1, 0.1], [0.19, -0.19], [0.0, 0.0]))
+    assert programmed.reads == 3
+    assert programmed.outside == {"conductance": 0, "input voltage": 0, "cell voltage": 0}
+    programmed(tensor([0.25, 0.1], [-0.35, 0.0], [0.35, 0.35], [0.3, 0.1]))
+    assert programmed.reads == 7
+    # One count a read, however many rows exceed it; 0.3 V itself was in the data.
+    assert programmed.outside == {"conductance": 0, "input voltage": 2, "cell voltage": 4}
+
+
+def test_an_input_to_many_tiles_counts_for_each(surrogate):
+    programmed = surrogate.program(tensor([1e-5] * 3, [1e-5] * 3).expand(5, 2, 3))
+    programmed(tensor([0.35, 0.0], [0.1, 0.0]))
+    assert programmed.reads == 10
+    assert programmed.outside == {"conductance": 0, "input voltage": 5, "cell voltage": 5}
+    programmed(tensor([0.35, 0.0]).expand(5, 1, 2))
+    assert programmed.reads == 15
+    assert programmed.outside == {"conductance": 0, "input voltage": 10, "cell voltage": 10}
+
+
+def test_an_unlimited_domain_counts_only_reads(tile_spec):
+    programmed = LinearSurrogate.exact(tile_spec(2, 3)).program(torch.zeros(2, 3, dtype=torch.float64))
+    programmed(tensor([100.0, 1.0]))
+    assert programmed.reads == 1
+    assert set(programmed.outside.values()) == {0}
+
+
+def test_wires_keep_cells_inside_the_domain(tile_spec):
+    # Half of the row voltage is lost in the driver: the cell sees what it was fitted for.
+    spec = tile_spec(1, 1, driver_resistance=1e5, sense_resistance=0.0, nonlinearity=3.0)
+    domain = Domain(rows=1, cols=1, conductances=(1e-6, 1e-4), input_voltage=0.3, cell_voltage=0.16)
+    programmed = SeriesSurrogate(spec, domain=domain, coefficients=START).program(tensor([1e-5]))
+    programmed(tensor([0.3]))
+    assert programmed.outside == {"conductance": 0, "input voltage": 0, "cell voltage": 0}

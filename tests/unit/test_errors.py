@@ -1,0 +1,68 @@
+"""Errors say what, where, value, limit and hint, in one line, and survive pickling."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from mdls_cosim import errors
+from mdls_cosim.errors import ConfigError, ConvergenceError, InputError, MdlsError, SpiceError, SpiceTimeout
+
+EVERY_ERROR = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, MdlsError)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({}, "no result"),
+        ({"where": "tile 3"}, "no result at tile 3"),
+        ({"value": 2.0, "limit": 1.0}, "no result: got 2.0, allowed 1.0"),
+        ({"value": 0}, "no result: got 0"),
+        ({"limit": "at most 1 V"}, "no result: allowed at most 1 V"),
+        ({"hint": "Try less"}, "no result. Try less"),
+        (
+            {"where": "rows", "value": "x", "limit": "1 or more", "hint": "Say a number"},
+            'no result at rows: got "x", allowed 1 or more. Say a number',
+        ),
+        ({"value": np.float64(0.5)}, "no result: got 0.5"),
+        ({"value": np.array([1, 2])}, "no result: got array([1, 2])"),
+    ],
+)
+def test_the_sentence_holds_what_is_known_and_nothing_else(parts, sentence):
+    assert str(MdlsError("no result", **parts)) == sentence
+
+
+def test_the_sentence_is_one_line_and_cuts_long_values():
+    error = MdlsError("it\nfailed", value="x" * 1000, hint="a\n  b")
+    assert "\n" not in str(error)
+    assert len(str(error)) < 200
+    assert error.value == "x" * 1000
+
+
+def test_a_full_stop_is_not_doubled():
+    assert str(MdlsError("failed.", hint="Try again")) == "failed. Try again"
+
+
+@pytest.mark.parametrize("kind", EVERY_ERROR)
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+def test_every_error_survives_pickling_and_copying(kind, again):
+    error = kind("what", where="where", value=1, limit=2, hint="hint")
+    other = again(error)
+    assert type(other) is kind
+    assert str(other) == str(error)
+    assert vars(other) == vars(error)
+
+
+def test_what_a_kind_carries_besides_survives_too():
+    spice = pickle.loads(pickle.dumps(SpiceTimeout("late", deck="* deck", log="tail", limit="120 s")))
+    assert (spice.deck, spice.log, spice.limit) == ("* deck", "tail", "120 s")
+    assert pickle.loads(pickle.dumps(ConvergenceError("diverged", failed=[1, 4]))).failed == [1, 4]
+
+
+def test_kinds_can_be_caught_as_the_builtins_they_resemble():
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(InputError, ValueError)
+    assert issubclass(SpiceTimeout, SpiceError)
+    assert all(issubclass(kind, MdlsError) for kind in EVERY_ERROR)
+    assert len(EVERY_ERROR) == 14
