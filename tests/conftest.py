@@ -22,11 +22,6 @@ from mdls_cosim.tiles import TileSpec
 torch.set_num_threads(1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # torch's own forward-mode differentiation (torch.func.jacfwd) scripts a function of torch's at its first use.
-    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
-
 @cache
 def _no_ngspice() -> str | None:
     """Why no ngspice answers. Only its absence is a reason to skip: one that misbehaves must fail its tests."""

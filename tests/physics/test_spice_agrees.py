@@ -98,3 +98,12 @@ def test_the_deck_runs_alone(nonlinearity, zero, tmp_path, tile_spec, draw_tile,
     currents = np.array([float(value) for _, value in printed]).reshape(3, 4)
     expected = Tile.of(spec).solve(conductances, voltages).currents
     np.testing.assert_allclose(currents, expected, rtol=0, atol=AGREEMENT[nonlinearity] * np.abs(expected).max())
+
+
+@CELLS
+def test_an_engine_answers_the_same_however_long_it_has_run(nonlinearity, engine, tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(2, 3, ("row_line_resistance",), nonlinearity)
+    deck, voltages = tile_deck(spec, draw_tile((2, 3), 1)), draw_voltages((5, 2), 1)
+    first = engine.run(deck, voltages).values
+    for _ in range(130):
+        np.testing.assert_array_equal(engine.run(deck, voltages).values, first)

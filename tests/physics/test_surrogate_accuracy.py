@@ -18,6 +18,7 @@ from mdls_cosim.devices import Sinh
 from mdls_cosim.fidelity import SpiceTile
 from mdls_cosim.surrogates import fit
 from mdls_cosim.surrogates.linear import LinearSurrogate
+from mdls_cosim.surrogates.series import Basis
 from mdls_cosim.tiles import TileSpec
 
 TARGET = TileSpec(
@@ -88,3 +89,25 @@ def test_the_series_is_exact_to_its_order(nodal_dataset, tile_spec):
         true = Tile.of(surrogate.spec).solve(conductances, share * voltages).currents
         errors.append(relative_rms(programmed(torch.as_tensor(share * voltages)).numpy(), true))
     assert errors[0] > 3.9 * errors[1] > 3.9 * 3.9 * errors[2]
+
+
+def test_the_shares_behind_the_series(tile_spec, draw_tile):
+    """alpha: the share of row i's voltage over cell (i, j). beta: the share of a cell's current that is sensed.
+
+    A cell whose conductance grows by dg passes dg * alpha_ij more of row i's volt, of which beta_ij reaches its
+    column's sense node: dW_ij = alpha_ij beta_ij dg. By differences of the reference.
+    """
+    spec = tile_spec(4, 3, nonlinearity=3.0, row_line_resistance=300.0, column_line_resistance=900.0)
+    spec = spec.replace(driver_resistance=2e3, sense_resistance=5e2)
+    circuit, conductances = Tile.of(spec.replace(cell={"model": "ohmic"})), draw_tile((4, 3), 1, low=1e-5)
+    basis = Basis(spec, torch.as_tensor(conductances))
+    solved = circuit.solve(conductances, np.eye(4))
+    alpha = np.stack([solved.cell_voltages[row, row] for row in range(4)])
+    np.testing.assert_allclose(basis.alpha, alpha, rtol=1e-12)
+    np.testing.assert_allclose(basis.effective, solved.currents, rtol=1e-12, atol=1e-24)
+    step = 1e-9  # [S]; the reference has digits to spare
+    for row, col in np.ndindex(4, 3):
+        grown = conductances.copy()
+        grown[row, col] += step
+        rise = circuit.solve(grown, np.eye(4)).currents[row, col] - solved.currents[row, col]
+        assert float(basis.beta[row, col]) == pytest.approx(rise / step / alpha[row, col], rel=1e-4), (row, col)

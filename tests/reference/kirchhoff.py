@@ -191,10 +191,13 @@ class Tile:
                     break  # rounding is all that is left
                 potentials = potentials + share * step
                 left = violation(potentials)
-                if np.abs(step).max() < 1e-15:
+                if np.abs(step).max() < 1e-19:
                     break
             over_cells, over_wires = circuit.drops(potentials)
-            limit = 1e-12 * np.abs(self._cell_currents(states, over_cells)).max() + 1e-25
+            # Rounding of the largest cell and wire currents is all that may be left.
+            cell_currents = self._cell_currents(states, over_cells)
+            largest = np.abs(cell_currents).max() + circuit.wire_conductances.max(initial=0) * np.abs(source).max()
+            limit = 100 * np.finfo(np.longdouble).eps * largest
             assert np.abs(left).max(initial=0) <= limit, f"the reference itself did not converge: {np.abs(left).max()}"
             drops.append(over_cells.reshape(self.rows, self.cols))
             wire_power.append((circuit.wire_conductances * over_wires**2).sum())

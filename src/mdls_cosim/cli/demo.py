@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # The tile: filamentary oxide cells of 2 - 20 kOhm, read at 0.2 V, in 32x32 with 5 ohm of wire a cell.
 SIZE = 32
 NONLINEARITY = 3.0  # 1/V
-CONDUCTANCES = (50e-6, 500e-6)  # S
+CONDUCTANCES = (50e-6, 500e-6)  # S, what weights are mapped to
+CHARACTERIZED = (10e-6, 550e-6)  # S, wider by four standard deviations of the programming error
 READ_VOLTAGE = 0.2  # V
 WIRE = 5.0  # ohm a segment
 ENDS = 10.0  # ohm, drivers and sense nodes
@@ -182,11 +183,11 @@ def _digits(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
-    parts = train_test_split(digits.images, digits.target, test_size=0.25, stratify=digits.target, random_state=seed)
-    train_images, test_images = (torch.as_tensor(part[:, None] / 16.0).float() for part in parts[:2])
-    train_labels, test_labels = (torch.as_tensor(part).long() for part in parts[2:])
-    return (train_images, train_labels), (test_images, test_labels)
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.as_tensor(pixels.reshape(-1, 1, 8, 8) / 16.0).float()
+    kept, tested = train_test_split(range(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
+    numbers = torch.as_tensor(labels).long()
+    return (images[kept], numbers[kept]), (images[tested], numbers[tested])
 
 
 def _tiles(
@@ -201,7 +202,7 @@ def _tiles(
         own = wire == WIRE
         plan = Characterization(
             tile=_spec(wire),
-            conductance_range=CONDUCTANCES,
+            conductance_range=CHARACTERIZED,
             iv=IvPlan(voltage=READ_VOLTAGE, cells=5, points=41 if own else 11),
             read=ReadPlan(voltage=READ_VOLTAGE, tiles=2, vectors=4),
             seed=seed,

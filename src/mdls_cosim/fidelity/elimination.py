@@ -19,7 +19,9 @@ kernels. Differentiable in the conductances and in the resistances.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,10 +68,27 @@ class ColumnLines:
     own: Tensor  # diagonal of S_j, (*tiles, cols, rows) [S]
     shares: Tensor  # tau, (*tiles, cols, rows)
 
+    @cached_property
+    def rising_currents(self) -> Tensor:
+        return self.conductances * self.rising
+
+    @cached_property
+    def falling_currents(self) -> Tensor:
+        return self.conductances * self.falling
+
     @property
     def outputs(self) -> Tensor:
         """The sensed current as a function of the row-line voltages alone: I_j = outputs_j . u_j [S]."""
         return self.shares * self.conductances
+
+    def reshape(self, *tiles: int) -> ColumnLines:
+        """The same columns with other leading dimensions."""
+        return ColumnLines(
+            *(
+                each.reshape(*tiles, *each.shape[-2:])
+                for each in (self.conductances, self.rising, self.falling, self.own, self.shares)
+            )
+        )
 
     def resistances(self) -> Tensor:
         """K_j of every column, (*tiles, cols, rows, rows) [ohm]."""
@@ -78,11 +97,14 @@ class ColumnLines:
 
     def admittance(self, col: int) -> Tensor:
         """S_j of one column, (*tiles, rows, rows) [S]: S_ab = -g_a K_ab g_b, and `own` on the diagonal."""
-        conductances = self.conductances.select(-2, col)
-        rising = conductances * self.rising.select(-2, col)
-        falling = conductances * self.falling.select(-2, col)
-        upper = (rising[..., :, None] * falling[..., None, :]).triu(1)
-        return torch.diag_embed(self.own.select(-2, col)) - upper - upper.mT
+        rising, falling = self.rising_currents.select(-2, col), self.falling_currents.select(-2, col)
+        # K_ab is the smaller of rising_a * falling_b and rising_b * falling_a, as falling / rising falls along a line.
+        products = torch.minimum(
+            rising[..., :, None] * falling[..., None, :], falling[..., :, None] * rising[..., None, :]
+        )
+        admittance = products.neg_()
+        admittance.diagonal(dim1=-2, dim2=-1).copy_(self.own.select(-2, col))
+        return admittance
 
 
 # Along a column line of long, resistive wire voltages decay exponentially, and the generators span the inverse of
@@ -124,7 +146,7 @@ def eliminate_column_lines(conductances: Tensor, segment: Ohms, sense: Ohms) -> 
     shares = at_node * torch.stack(passing, -1).cumprod(-1).flip(-1)
     # K_aa = below * at_node, and K_ab = K_bb * (product of the ratios between a and b) for a <= b.
     decay = torch.stack(ratios, -1).log().cumsum(-1)
-    largest = float(-decay.detach().min())
+    largest = float(-decay.detach().min()) if decay.numel() else 0.0
     if largest > _LARGEST_DECAY:
         raise InputError(
             "a column line cuts its far end off: the voltage along it decays by a factor beyond double precision",
@@ -148,23 +170,29 @@ _CHOLESKY_SIZE = 64
 
 
 def _inverse(matrix: Tensor) -> Tensor:
-    """Inverse of symmetric positive definite matrices (…, n, n), by halves above `_CHOLESKY_SIZE`."""
+    """Inverse of symmetric positive definite matrices (tiles, n, n), by halves above `_CHOLESKY_SIZE`."""
     size = matrix.shape[-1]
     if size <= _CHOLESKY_SIZE:
-        return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
     half = size // 2
-    first = _inverse(matrix[..., :half, :half])
-    across = matrix[..., :half, half:]
+    first = _inverse(matrix[:, :half, :half])
+    across = matrix[:, :half, half:]
     product = first @ across
-    second = _inverse(matrix[..., half:, half:] - across.mT @ product)
+    second = _inverse(torch.baddbmm(matrix[:, half:, half:], across.mT, product, alpha=-1))
     corner = product @ second
-    return torch.cat([torch.cat([first + corner @ product.mT, -corner], -1), torch.cat([-corner.mT, second], -1)], -2)
+    inverse = torch.empty_like(matrix)
+    inverse[:, :half, :half] = torch.baddbmm(first, corner, product.mT)
+    inverse[:, :half, half:] = -corner
+    inverse[:, half:, :half] = -corner.mT
+    inverse[:, half:, half:] = second
+    return inverse
 
 
 def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:
-    """(I + r Y)^-1 for a symmetric, positive semidefinite Y: positive definite at every r >= 0."""
-    identity = torch.eye(admittance.shape[-1], dtype=admittance.dtype, device=admittance.device)
-    return _inverse(identity + resistance * admittance)
+    """(I + r Y)^-1 for symmetric, positive semidefinite Y (tiles, n, n): positive definite at every r >= 0."""
+    matrix = admittance * resistance
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    return _inverse(matrix)
 
 
 @dataclass(frozen=True)
@@ -223,40 +251,50 @@ class Sweep:
         return torch.stack(effective, -1), torch.stack(shares, -1)
 
 
+def _towards_drivers(columns: ColumnLines, row_line: Ohms) -> Iterator[tuple[int, Tensor | None, Tensor]]:
+    """Step 2, from the far end: column, Q of the column beyond it (absent at the far end), and Y of the column."""
+    cols = columns.conductances.shape[-2]
+    admittance = columns.admittance(cols - 1)
+    yield cols - 1, None, admittance
+    for col in range(cols - 2, -1, -1):
+        onward = _spread(row_line, admittance)
+        admittance = columns.admittance(col).baddbmm_(admittance, onward)
+        yield col, onward, admittance
+
+
 def factorise(conductances: Tensor, wires: Wires) -> Sweep:
     """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S]."""
-    columns = eliminate_column_lines(conductances.transpose(-1, -2), wires.column_line, wires.sense)
-    cols = conductances.shape[-1]
-    admittance = columns.admittance(cols - 1)
-    onwards = []
-    for col in range(cols - 2, -1, -1):
-        onward = _spread(wires.row_line, admittance)
-        onwards.append(onward)
-        admittance = columns.admittance(col) + admittance @ onward
-    onwards.append(_spread(wires.driver, admittance))
-    return Sweep(wires, columns, columns.resistances(), torch.stack(onwards[::-1]))
+    *tiles, rows, cols = conductances.shape
+    flat = conductances.reshape(-1, rows, cols)
+    columns = eliminate_column_lines(flat.mT, wires.column_line, wires.sense)
+    onwards, seen = [], flat
+    for _, onward, admittance in _towards_drivers(columns, wires.row_line):
+        seen = admittance
+        if onward is not None:
+            onwards.append(onward)
+    onwards.append(_spread(wires.driver, seen))
+    return Sweep(
+        wires,
+        columns.reshape(*tiles),
+        columns.resistances().reshape(*tiles, cols, rows, rows),
+        torch.stack(onwards[::-1]).reshape(cols, *tiles, rows, rows),
+    )
 
 
 def effective_conductances(conductances: Tensor, wires: Wires) -> Tensor:
-    """The exact W with I = V W, (*tiles, rows, cols) [S].
+    """The exact W with I = V W for conductances (*tiles, rows, cols) [S].
 
     W of the same circuit read the other way round is its transpose (reciprocity), so the cheaper side is eliminated:
     about 3 min(M N^3, N M^3) multiplications.
     """
-    rows, cols = conductances.shape[-2:]
+    *tiles, rows, cols = conductances.shape
     if rows > cols:
-        return mirror(_effective(mirror(conductances), wires.mirrored()))
-    return _effective(conductances, wires)
-
-
-def _effective(conductances: Tensor, wires: Wires) -> Tensor:
-    columns = eliminate_column_lines(conductances.transpose(-1, -2), wires.column_line, wires.sense)
-    cols = conductances.shape[-1]
+        return mirror(effective_conductances(mirror(conductances), wires.mirrored()))
+    columns = eliminate_column_lines(conductances.reshape(-1, rows, cols).mT, wires.column_line, wires.sense)
     outputs = columns.outputs
-    admittance = columns.admittance(cols - 1)
-    carried = outputs[..., cols - 1 :, :]
-    for col in range(cols - 2, -1, -1):
-        onward = _spread(wires.row_line, admittance)
-        admittance = columns.admittance(col) + admittance @ onward
-        carried = torch.cat([outputs[..., col : col + 1, :], carried @ onward], -2)
-    return (carried @ _spread(wires.driver, admittance)).transpose(-1, -2)
+    carried = seen = outputs[:, :0]  # carried: row voltages to the currents of this column and all beyond it
+    for col, onward, admittance in _towards_drivers(columns, wires.row_line):
+        seen = admittance
+        beyond = carried if onward is None else carried @ onward
+        carried = torch.cat([outputs[:, col : col + 1], beyond], -2)
+    return (carried @ _spread(wires.driver, seen)).mT.reshape(*tiles, rows, cols)

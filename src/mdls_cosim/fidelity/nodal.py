@@ -86,16 +86,13 @@ class _Linear(ProgrammedNodal):
         step = max(1, _CHUNK // (spec.rows * spec.cols * min(spec.rows, spec.cols)))
         chunks = [effective_conductances(chunk, self._wires) for chunk in flat.split(step)]
         self._effective = torch.cat(chunks).reshape(*tiles, spec.rows, spec.cols)
-        self._cast = self._effective
 
     @property
     def effective_conductances(self) -> Tensor:
         return self._effective
 
     def _currents(self, voltages: Tensor) -> Tensor:
-        if self._cast.dtype != voltages.dtype or self._cast.device != voltages.device:
-            self._cast = self._effective.to(voltages)
-        return voltages @ self._cast
+        return voltages @ self._effective.to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         sweep = factorise(self._states, self._wires)
@@ -114,8 +111,8 @@ class _Nonlinear(ProgrammedNodal):
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         rows, cols, batch = self.spec.rows, self.spec.cols, voltages.shape[-2]
         tiles = torch.broadcast_shapes(self._states.shape[:-2], voltages.shape[:-2])
-        states = self._states.expand(*tiles, rows, cols).reshape(-1, rows, cols)
-        driven = voltages.double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
+        states = self._states.expand(*tiles, rows, cols).reshape(tiles.numel(), rows, cols)
+        driven = voltages.double().expand(*tiles, batch, rows).reshape(tiles.numel(), batch, rows)
         needs_gradient = torch.is_grad_enabled() and (states.requires_grad or driven.requires_grad)
         with torch.no_grad():
             cell_voltages, currents, residual = self._solve(states.detach(), driven.detach())

@@ -27,6 +27,8 @@ _MEMORY = 2  # Anderson's depth: more costs more than it gains at these contract
 _CHORD_STEPS = 40
 _NEWTON_STEPS = 60
 _HALVINGS = 30
+_LARGEST_RATIO = 100.0
+_LARGEST_RISE = 1e4
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,14 @@ class Cells:
         """Halfway between the smallest and the largest slope within +-amplitude [V], (*tiles, cols, rows) [S]."""
         samples = torch.linspace(-amplitude, amplitude, 9, dtype=self.states.dtype, device=self.states.device)
         slopes = self.slope(samples.expand(*self.states.shape[:-1], -1))
-        return (slopes.amin(-1) + slopes.amax(-1)) / 2
+        smallest = slopes.amin(-1)
+        # Beyond such a ratio no chord converges; the bound keeps an absurd input from spoiling the tile for the others.
+        return (smallest + torch.minimum(slopes.amax(-1), _LARGEST_RATIO * smallest)) / 2
+
+    def bounded_slope(self, voltages: Tensor) -> Tensor:
+        """`slope`, within what a factorisation bears: Newton's wild first steps may reach any voltage."""
+        largest = self.slope(torch.zeros_like(voltages)).amax() * _LARGEST_RISE
+        return self.slope(voltages).nan_to_num(nan=0.0, posinf=torch.inf).clamp(max=float(largest))
 
 
 def _residual(mismatch: Tensor, currents: Tensor) -> Tensor:
@@ -122,19 +131,28 @@ def newton(
     Returns:
         as `chord`.
     """
-    slope = cells.slope(start)
+    slope = cells.bounded_slope(start)
     sweep = factorise(slope[..., 0].mT, wires)
     # Any such pair obeys the linear network; steps between two of them do too.
     cell_voltages, currents = sweep.solve(voltages, cells.current(start) - slope * start)
     assigned = cells.current(start) + slope * (cell_voltages - start)
     step_count = 0
+    lost = torch.zeros_like(voltages[..., 0, :], dtype=torch.bool)
     while True:
         cell_currents = cells.current(cell_voltages)
         residual = _residual(cell_currents - assigned, cell_currents).nan_to_num(nan=torch.inf)
-        if step_count == _NEWTON_STEPS or bool((residual <= tolerance).all()):
+        # An input whose currents overflow has no descent to follow: it rests at zero, and its residual tells.
+        lost = lost | torch.isinf(residual)
+        residual = residual.masked_fill(lost, torch.inf)
+        finished = (residual <= tolerance) | lost
+        if step_count == _NEWTON_STEPS or bool(finished.all()):
             return cell_voltages, currents, residual
         step_count += 1
-        slope = cells.slope(cell_voltages)
+        resting = lost[..., None, None, :]
+        cell_voltages, assigned, cell_currents = (
+            torch.where(resting, 0.0, each) for each in (cell_voltages, assigned, cell_currents)
+        )
+        slope = cells.bounded_slope(cell_voltages)
         sweep = factorise(slope[..., 0].mT, wires)
         source = cell_currents - slope * cell_voltages
         target, target_currents = sweep.solve(voltages, source)
@@ -148,8 +166,7 @@ def newton(
             if not bool(worse.any()):
                 break
             share = torch.where(worse, share / 2, share)
-        finished = residual[..., None, None, :] <= tolerance
-        share = torch.where(finished, 0.0, share)
+        share = torch.where(finished[..., None, None, :], 0.0, share)
         cell_voltages = cell_voltages + share * step
         currents = currents + share[..., 0, :] * step_currents
         assigned = assigned + share * step_assigned

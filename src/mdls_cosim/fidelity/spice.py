@@ -59,10 +59,10 @@ class _Spice(Programmed):
     def _currents(self, voltages: Tensor) -> Tensor:
         rows, cols, batch = self.spec.rows, self.spec.cols, voltages.shape[-2]
         tiles = torch.broadcast_shapes(self.conductances.shape[:-2], voltages.shape[:-2])
+        if not tiles.numel() or not batch:
+            return voltages.new_zeros((*tiles, batch, cols))
         conductances = self.conductances.detach().cpu().double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
         driven = voltages.detach().cpu().double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
-        if not driven.numel():
-            return voltages.new_zeros((*tiles, batch, cols))
         jobs = [
             Job(tile_deck(self.spec, tile), inputs)
             for tile, inputs in zip(conductances.numpy(), driven.numpy(), strict=True)

@@ -209,6 +209,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _accuracy_axis(axes: Axes, bottom: float, top: float) -> None:
     axes.set_ylim(bottom, top)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set_ylabel("Test accuracy")
 

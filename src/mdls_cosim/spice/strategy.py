@@ -70,22 +70,22 @@ def jobs(deck: Deck, values: np.ndarray, strategy: Strategy, klu: bool, number: 
 
 
 def _alter(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, Any]:
+    # The number of the job is in the marker's name alone: no value in the circuit may depend on an engine's past.
     marker = f"{RESERVED}job{number}"
-    extra = f"V{marker} {marker} 0 {number}"
+    extra = f"V{marker} {marker} 0 1"
     names = [_output_name(name, {}) for name in vectors(deck)]
     return {
         "kind": "operating_points",
         "circuit": deck.assembled((*deck.elements, extra), _save(deck, {}, marker), klu),
         "sources": [name.lower() for name in deck.sources],
         "vectors": names,
-        "marker": {"name": marker, "values": [number]},
+        "marker": {"name": marker, "values": [1]},
         "count": len(values),
     }
 
 
 def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, Any]:
     marker = f"{_INDEX}{number}"
-    last = number + len(values) - 1
     replaced: dict[str, str] = {}
     lines: dict[str, str] = {}
     for name, column in zip(deck.sources, values.T, strict=True):
@@ -94,16 +94,16 @@ def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, 
             lines[name.lower()] = f"{declared} {plus} {minus} {format_number(column[0])}"
         else:
             replaced[name.lower()] = f"b{RESERVED}{name.lower()}"
-            points = ",".join(f"{number + k},{format_number(value)}" for k, value in enumerate(column))
+            points = ",".join(f"{k},{format_number(value)}" for k, value in enumerate(column))
             lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{points})"
     elements = tuple(lines.get(name, line) for name, line in deck.by_name.items())
-    extra = f"V{marker} {marker} 0 {number}"
+    extra = f"V{marker} {marker} 0 0"
     return {
         "kind": "sweep",
         "circuit": deck.assembled((*elements, extra), _save(deck, replaced, marker), klu),
-        "command": f"dc v{marker} {number} {last} 1",
+        "command": f"dc v{marker} 0 {len(values) - 1} 1",
         "vectors": [_output_name(name, replaced) for name in vectors(deck)],
-        "marker": {"name": marker, "values": list(range(number, last + 1))},
+        "marker": {"name": marker, "values": list(range(len(values)))},
     }
 
 

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from mdls_cosim.devices import Ohmic, Sinh
-from mdls_cosim.errors import ConvergenceError
+from mdls_cosim.errors import ConvergenceError, InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.tiles import TileSpec
 
@@ -30,6 +30,10 @@ _START_NONLINEARITY = 1.0
 _OHMIC = 1e-7
 # Differences for the Jacobian, relative to a parameter or to a hundredth of its start where it is near zero.
 _STEP = 1e-4
+# Beyond these no array could be read at all; they keep a search on senseless data from wandering.
+_LARGEST_RESISTANCE = 1e5  # ohm
+_LARGEST_ARGUMENT = 20.0  # a V
+_EVALUATIONS = 60
 # Currents of a read beyond this are no measurement noise but another circuit.
 _ACCEPTED_MISFIT = 0.05
 
@@ -72,7 +76,7 @@ def fit_parameters(reads: Reads, curves: Curves | None, template: TileSpec, star
         ConvergenceError: no tile of this form explains the data.
     """
     begin = _START if start is None else tuple(getattr(start, name) for name in RESISTANCES)
-    shape = None if curves is None else _fit_shape(curves)
+    shape = None if curves is None else _fit_shape(curves, template.reference_voltage)
     largest = float(reads.voltages.abs().max())
     if curves is not None:
         largest = max(largest, float(curves.voltages.abs().max()))
@@ -97,7 +101,7 @@ def _tile(template: TileSpec, resistances: Floats | tuple[float, ...] | list[flo
     return template.replace(cell=cell, **named)
 
 
-def _fit_shape(curves: Curves) -> float:
+def _fit_shape(curves: Curves, reference_voltage: float) -> float:
     """a^2 of the I-V of single cells."""
     conductances = curves.conductances[:, None].numpy()
     voltages, currents = curves.voltages.numpy(), curves.currents.numpy()
@@ -105,7 +109,8 @@ def _fit_shape(curves: Curves) -> float:
 
     def misfit(parameter: Floats) -> Floats:
         cell = Sinh(nonlinearity=float(np.sqrt(max(parameter[0], 1e-12))))
-        return ((cell.current(voltages, conductances) - currents) / scale).ravel()
+        states = cell.state_for(conductances, reference_voltage)
+        return ((cell.current(voltages, states) - currents) / scale).ravel()
 
     return float(least_squares(misfit, [_START_NONLINEARITY**2], bounds=(0.0, np.inf), xtol=1e-14, ftol=1e-14).x[0])
 
@@ -130,22 +135,34 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
         return np.stack(columns, axis=1)
 
     begin = np.maximum(np.array(start), 1e-3)  # the search starts inside its bounds
-    found = least_squares(
-        misfit,
-        begin,
-        jac=jacobian,  # pyright: ignore[reportArgumentType]
-        bounds=(0.0, np.inf),
-        x_scale=typical,
-        xtol=1e-12,
-        ftol=1e-14,
-        gtol=1e-14,
+    largest = [_LARGEST_RESISTANCE] * 4 + [(_LARGEST_ARGUMENT / float(reads.voltages.abs().max())) ** 2] * (
+        len(start) - 4
     )
+    begin = np.minimum(begin, 0.5 * np.array(largest))
+    try:
+        found = least_squares(
+            misfit,
+            begin,
+            jac=jacobian,  # pyright: ignore[reportArgumentType]
+            bounds=(0.0, largest),
+            x_scale=typical,
+            xtol=1e-12,
+            ftol=1e-14,
+            gtol=1e-14,
+            max_nfev=_EVALUATIONS,
+        )
+    except (ConvergenceError, InputError) as error:
+        raise _unexplained("the search left all parameters that a tile can have") from error
     left = float(np.sqrt(np.mean(found.fun**2)))
     if not left <= _ACCEPTED_MISFIT:
-        raise ConvergenceError(
-            "no tile of four resistances and one cell non-linearity explains the data",
-            value=f"misfit {left:.2g} of the RMS current",
-            limit=f"{_ACCEPTED_MISFIT:g}",
-            hint="check the units and the orientation (rows are driven, columns are sensed) of the data",
-        )
+        raise _unexplained(f"misfit {left:.2g} of the RMS current")
     return tuple(float(value) for value in found.x)
+
+
+def _unexplained(found: str) -> ConvergenceError:
+    return ConvergenceError(
+        "no tile of four resistances and one cell non-linearity explains the data",
+        value=found,
+        limit=f"{_ACCEPTED_MISFIT:g}",
+        hint="check the units and the orientation (rows are driven, columns are sensed) of the data",
+    )

@@ -93,7 +93,10 @@ def odd_series(device: Device, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         voltage = torch.zeros_like(states).requires_grad_()
         derivative, found = device.current(voltage, states), []
         for order in range(1, 6):
-            (derivative,) = torch.autograd.grad(derivative.sum(), voltage, create_graph=True)
+            if derivative.requires_grad:
+                (derivative,) = torch.autograd.grad(derivative.sum(), voltage, create_graph=True)
+            else:  # no longer a function of the voltage
+                derivative = torch.zeros_like(voltage)
             if order % 2:
                 found.append(derivative / math.factorial(order))
     first, third, fifth = found if states.requires_grad else (each.detach() for each in found)
@@ -114,11 +117,9 @@ class _ProgrammedSeries(ProgrammedSurrogate):
         self._rise = basis.rise(rise)
 
     def _currents(self, voltages: Tensor) -> Tensor:
-        if self._powers.dtype != voltages.dtype or self._powers.device != voltages.device:
-            self._effective, self._powers, self._rise = (
-                each.to(voltages) for each in (self._effective, self._powers, self._rise)
-            )
-        return series_currents(voltages, self._effective, self._powers, self._rise)
+        return series_currents(
+            voltages, self._effective.to(voltages), self._powers.to(voltages), self._rise.to(voltages)
+        )
 
 
 def series_currents(voltages: Tensor, effective: Tensor, powers: Tensor, rise: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class ProgrammedSurrogate(Programmed):
     Attributes:
         reads: inputs read so far, one for every tile and vector.
         outside: how many cells (`conductance`) were programmed and how many reads (`input voltage`, `cell voltage`)
-            were asked for outside the domain, and whether the tile's temperature is (`temperature`).
+            were asked for outside the domain.
     """
 
     def __init__(self, surrogate: Surrogate, conductances: Tensor, own_shares: Tensor | None) -> None:
