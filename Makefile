@@ -17,7 +17,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 benchmarks: setup
 	for name in benchmarks/*.py; do $(BIN)/python $$name || exit 1; done

@@ -146,7 +146,7 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
             jac=jacobian,  # pyright: ignore[reportArgumentType]
             bounds=(0.0, largest),
             x_scale=typical,
-            xtol=1e-12,
+            xtol=1e-9,
             ftol=1e-14,
             gtol=1e-14,
             max_nfev=_EVALUATIONS,
