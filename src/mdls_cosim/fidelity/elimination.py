@@ -19,7 +19,6 @@ kernels. Differentiable in the conductances and in the resistances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -164,22 +163,23 @@ def eliminate_column_lines(conductances: Tensor, segment: Ohms, sense: Ohms) -> 
     )
 
 
-# Above this size LU inverts faster than Cholesky does on a CPU, in spite of twice the arithmetic.
+# Above this size LU is faster than Cholesky on a CPU, in spite of twice the arithmetic.
 _CHOLESKY_SIZE = 64
 
 
-def _inverse(matrix: Tensor) -> Tensor:
-    """Inverse of symmetric positive definite matrices (tiles, n, n)."""
+def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:
+    """(I + r Y)^-1 for symmetric, positive semidefinite Y (tiles, n, n): positive definite at every r >= 0."""
+    matrix = _shifted(resistance, admittance)
     if matrix.shape[-1] > _CHOLESKY_SIZE:
         return torch.linalg.inv_ex(matrix)[0]
     return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
 
 
-def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:
-    """(I + r Y)^-1 for symmetric, positive semidefinite Y (tiles, n, n): positive definite at every r >= 0."""
+def _shifted(resistance: Ohms, admittance: Tensor) -> Tensor:
+    """I + r Y."""
     matrix = admittance * resistance
     matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    return _inverse(matrix)
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -238,28 +238,16 @@ class Sweep:
         return torch.stack(effective, -1), torch.stack(shares, -1)
 
 
-def _towards_drivers(columns: ColumnLines, row_line: Ohms) -> Iterator[tuple[int, Tensor | None, Tensor]]:
-    """Step 2, from the far end: column, Q of the column beyond it (absent at the far end), and Y of the column."""
-    cols = columns.conductances.shape[-2]
-    admittance = columns.admittance(cols - 1)
-    yield cols - 1, None, admittance
-    for col in range(cols - 2, -1, -1):
-        onward = _spread(row_line, admittance)
-        admittance = columns.admittance(col).baddbmm_(admittance, onward)
-        yield col, onward, admittance
-
-
 def factorise(conductances: Tensor, wires: Wires) -> Sweep:
     """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S]."""
     *tiles, rows, cols = conductances.shape
     flat = conductances.reshape(-1, rows, cols)
     columns = eliminate_column_lines(flat.mT, wires.column_line, wires.sense)
-    onwards, seen = [], flat
-    for _, onward, admittance in _towards_drivers(columns, wires.row_line):
-        seen = admittance
-        if onward is not None:
-            onwards.append(onward)
-    onwards.append(_spread(wires.driver, seen))
+    admittance, onwards = columns.admittance(cols - 1), []
+    for col in range(cols - 2, -1, -1):
+        onwards.append(_spread(wires.row_line, admittance))
+        admittance = columns.admittance(col).baddbmm_(admittance, onwards[-1])
+    onwards.append(_spread(wires.driver, admittance))
     return Sweep(
         wires,
         columns.reshape(*tiles),
@@ -278,10 +266,20 @@ def effective_conductances(conductances: Tensor, wires: Wires) -> Tensor:
     if rows > cols:
         return mirror(effective_conductances(mirror(conductances), wires.mirrored()))
     columns = eliminate_column_lines(conductances.reshape(-1, rows, cols).mT, wires.column_line, wires.sense)
-    outputs = columns.outputs
-    carried = seen = outputs[:, :0]  # carried: row voltages to the currents of this column and all beyond it
-    for col, onward, admittance in _towards_drivers(columns, wires.row_line):
-        seen = admittance
-        beyond = carried if onward is None else carried @ onward
-        carried = torch.cat([outputs[:, col : col + 1], beyond], -2)
-    return (carried @ _spread(wires.driver, seen)).mT.reshape(*tiles, rows, cols)
+    outputs = columns.outputs[..., None]
+    # [Y | C]: what the tile from this column on draws, and C^T u its column currents. Q commutes with Y and is
+    # symmetric, so one solve carries both past a wire.
+    both = torch.cat([columns.admittance(cols - 1), outputs[:, cols - 1]], -1)
+    for col in range(cols - 2, -1, -1):
+        past = _past(wires.row_line, both)
+        both = torch.cat([columns.admittance(col).add_(past[..., :rows]), past[..., rows:], outputs[:, col]], -1)
+    return _past(wires.driver, both)[..., rows:].flip(-1).reshape(*tiles, rows, cols)
+
+
+def _past(resistance: Ohms, both: Tensor) -> Tensor:
+    """(I + r Y)^-1 [Y | C]."""
+    rows = both.shape[-2]
+    matrix = _shifted(resistance, both[..., :rows])
+    if rows > _CHOLESKY_SIZE:
+        return torch.linalg.solve_ex(matrix, both)[0]
+    return torch.cholesky_solve(both, torch.linalg.cholesky_ex(matrix)[0])
