@@ -133,7 +133,11 @@ def demo(
         curves = {
             "iv": _curves(dataset, surrogate),
             "ir_drop": {"cell_voltages": _drop(ideal, truth), "applied": READ_VOLTAGE},
-            "scatter": {"surrogate": audited.pairs[:, 0], "spice": audited.pairs[:, 1]},
+            "scatter": {
+                "surrogate": audited.pairs[:, 0],
+                "spice": audited.pairs[:, 1],
+                "layer": [f"layer {name}" for name in audited.pair_layers],
+            },
         }
         shown = {**results, "wire_sweep": {f"{wire:g} ohm": _spread(found) for wire, found in sweep.items()}}
         render_demo(shown, curves, out / "report.html", figures=out / "figures")

@@ -62,6 +62,8 @@ class AuditReport:
     seed: int
     pairs: np.ndarray
     """Currents [A] for a plot, (points, 2): the network's own, the reference's; drawn from all layers."""
+    pair_layers: tuple[str, ...]
+    """The layer of every pair."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -126,6 +128,7 @@ def audit(
 
     every_error = np.concatenate(errors)
     every_pair = np.concatenate(pairs)
+    of_layer = np.repeat([layer.name for layer in audits], [len(some) for some in pairs])
     shown = _draw(len(every_pair), min(SCATTER_POINTS, len(every_pair)), generator).numpy()
     return AuditReport(
         layers=tuple(audits),
@@ -136,6 +139,7 @@ def audit(
         reference=" and ".join(sorted({type(truth).__name__ for truth in truths.values()})),
         seed=seed,
         pairs=every_pair[shown],
+        pair_layers=tuple(of_layer[shown].tolist()),
     )
 
 
