@@ -8,6 +8,7 @@ This is the only module that imports PySpice. PySpice's own circuit and result o
 slow, and they keep everything they ever made.
 """
 
+import ctypes
 import ctypes.util
 import logging
 import os
@@ -63,6 +64,14 @@ def library_candidates() -> list[str]:
     return inside + names + ([found] if found else [])
 
 
+def _loads(path: str) -> bool:
+    try:
+        ctypes.CDLL(path)
+    except OSError:
+        return False
+    return True
+
+
 class Ngspice:
     """The ngspice library behind a handful of calls."""
 
@@ -98,18 +107,16 @@ class Ngspice:
                 self._ngspice_version = "last"
 
         candidates = library_candidates()
-        for path in candidates:
-            Library.LIBRARY_PATH = path
-            try:
-                self.shared = Library()
-            except OSError:
-                continue
-            except AttributeError:
-                raise LibraryMissing(f"{path}, which is not ngspice") from None
-            self.library = _loaded_path(path)
-            break
-        else:
+        # Tried out first: PySpice cannot be asked twice, as it declares ngspice's types anew each time.
+        path = next((path for path in candidates if _loads(path)), None)
+        if path is None:
             raise LibraryMissing(f"{', '.join(candidates)}, which cannot be loaded")
+        Library.LIBRARY_PATH = path
+        try:
+            self.shared = Library()
+        except AttributeError:
+            raise LibraryMissing(f"{path}, which is not ngspice") from None
+        self.library = _loaded_path(path)
         self.native: Any = self.shared._ngspice_shared
         self.ffi: Any = binding.ffi
         self.command("version -f")
