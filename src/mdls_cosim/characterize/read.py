@@ -25,7 +25,7 @@ from mdls_cosim.characterize.patterns import (
 from mdls_cosim.characterize.run import Job
 from mdls_cosim.config import Config
 from mdls_cosim.dataset import Array
-from mdls_cosim.quantities import Voltage
+from mdls_cosim.quantities import Quantity
 from mdls_cosim.tiles import TileSpec, tile_deck
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 class ReadPlan(Config):
     """Which tiles and inputs experiment `read` draws."""
 
-    voltage: Voltage = 0.3
+    voltage: Annotated[float, Quantity("volt", gt=0)] = 0.3
     """Largest row voltage of either sign [V]."""
     conductance_classes: Annotated[tuple[ConductanceClass, ...], Field(min_length=1)] = CONDUCTANCE_CLASSES
     """Classes of conductances."""

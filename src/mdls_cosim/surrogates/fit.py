@@ -73,7 +73,7 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     domain = Domain(
         rows=spec.rows,
         cols=spec.cols,
-        conductances=(float(conductances.min()), float(conductances.max())),
+        conductances=_conductance_range(dataset, conductances),
         input_voltage=float(voltages.abs().max()),
         cell_voltage=max(float(reached.abs().max()), float(voltages.abs().max())),
         temperature=spec.temperature,
@@ -161,6 +161,13 @@ def _recorded(dataset: Dataset) -> TileSpec | None:
         return TileSpec(**tile)
     except MdlsError:
         return None
+
+
+def _conductance_range(dataset: Dataset, conductances: Tensor) -> tuple[float, float]:
+    """The range that cells were drawn from, or where the Dataset does not say, the range of what was drawn."""
+    drawn = dataset.config.get("conductance_range") or ()
+    seen = [float(conductances.min()), float(conductances.max()), *(float(value) for value in drawn)]
+    return min(seen), max(seen)
 
 
 def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> np.ndarray:

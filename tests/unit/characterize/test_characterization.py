@@ -122,3 +122,10 @@ def test_the_dataset_survives_the_disk(spec, engine, tmp_path):
     np.testing.assert_array_equal(
         loaded.experiments["read"]["currents"].values, dataset.experiments["read"]["currents"].values
     )
+
+
+@pytest.mark.parametrize("plan", [IvPlan, ReadPlan])
+@pytest.mark.parametrize("voltage", [0.0, -0.1, float("nan")])
+def test_an_amplitude_is_positive(plan, voltage):
+    with pytest.raises(ConfigError, match="voltage"):
+        plan(voltage=voltage)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.errors import ConvergenceError, InputError
@@ -89,3 +90,12 @@ def test_data_that_no_tile_explains_are_refused(damage, nodal_dataset, tile_spec
     }[damage]()
     with pytest.raises(ConvergenceError, match=r"no tile .* explains the data.*misfit"):
         fit(changed(dataset, currents=np.ascontiguousarray(wrong)))
+
+
+def test_the_domain_is_the_range_that_cells_were_drawn_from(dataset):
+    """Random cells never reach the very ends of their range, and weights are mapped to just these ends."""
+    assert values(dataset, "conductances").max() < 1e-4
+    surrogate = fit(dataset)
+    assert surrogate.domain.conductances == (1e-6, 1e-4)
+    at_the_ends = torch.tensor([1e-6, 1e-4], dtype=torch.float64).repeat(10).reshape(5, 4)
+    assert surrogate.program(at_the_ends).outside["conductance"] == 0
