@@ -99,3 +99,10 @@ def test_the_domain_is_the_range_that_cells_were_drawn_from(dataset):
     assert surrogate.domain.conductances == (1e-6, 1e-4)
     at_the_ends = torch.tensor([1e-6, 1e-4], dtype=torch.float64).repeat(10).reshape(5, 4)
     assert surrogate.program(at_the_ends).outside["conductance"] == 0
+
+
+def test_data_that_do_not_say_their_range_set_it_themselves(dataset):
+    unsaid = {name: value for name, value in dataset.config.items() if name != "conductance_range"}
+    surrogate = fit(Dataset.create(dataset.experiments, config=unsaid, seed=0))
+    conductances = values(dataset, "conductances")
+    assert surrogate.domain.conductances == (conductances.min(), conductances.max())
