@@ -33,7 +33,7 @@ _STEP = 1e-4
 # Beyond these no array could be read at all; they keep a search on senseless data from wandering.
 _LARGEST_RESISTANCE = 1e5  # ohm
 _LARGEST_ARGUMENT = 20.0  # a V
-_EVALUATIONS = 60
+_EVALUATIONS = 30
 # Currents of a read beyond this are no measurement noise but another circuit.
 _ACCEPTED_MISFIT = 0.05
 
@@ -135,10 +135,9 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
         return np.stack(columns, axis=1)
 
     begin = np.maximum(np.array(start), 1e-3)  # the search starts inside its bounds
-    largest = [_LARGEST_RESISTANCE] * 4 + [(_LARGEST_ARGUMENT / float(reads.voltages.abs().max())) ** 2] * (
-        len(start) - 4
-    )
-    begin = np.minimum(begin, 0.5 * np.array(largest))
+    amplitude = max(float(reads.voltages.abs().max()), 1e-6)
+    largest = np.array([*[_LARGEST_RESISTANCE] * 4, (_LARGEST_ARGUMENT / amplitude) ** 2])[: len(start)]
+    begin = np.minimum(begin, largest / 2)
     try:
         found = least_squares(
             misfit,
@@ -146,6 +145,7 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
             jac=jacobian,  # pyright: ignore[reportArgumentType]
             bounds=(0.0, largest),
             x_scale=typical,
+            method="dogbox",  # parameters at zero are held there, where an interior method only creeps
             xtol=1e-9,
             ftol=1e-14,
             gtol=1e-14,
