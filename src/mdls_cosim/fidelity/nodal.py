@@ -14,8 +14,8 @@ from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductan
 from mdls_cosim.fidelity.nonlinear import Cells, chord, newton, refuse_unconverged
 from mdls_cosim.tiles import TileSpec
 
-# Numbers held at once in the largest intermediate array: about a gigabyte with the solver's copies.
-_CHUNK = 4_000_000
+# Numbers held at once in the largest intermediate array: a quarter of a gigabyte with the copies of the solver.
+_CHUNK = 1_000_000
 
 
 class NodalTile(TileModel):
