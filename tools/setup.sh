@@ -15,24 +15,23 @@ say() { printf '\033[1m[set-up]\033[0m %s\n' "$*"; }
 
 on_debian() { command -v apt-get >/dev/null && [ -r /etc/debian_version ]; }
 
-# Runs a command as root, or says exactly what to run and stops.
+can_be_root() {
+    [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }
+}
+
 as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
-        sudo "$@"
-    else
-        say "this step needs root, and there is no usable sudo. Run as root, then call make again:"
-        printf '    %q' "$@"
-        printf '\n'
-        return 77
-    fi
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Says which commands root has to run, one a line, and stops.
+for_root() {
+    say "these steps need root, and there is no usable sudo. Run as root, then call make again:"
+    printf '    %s\n' "$@"
+    exit 1
 }
 
 # One unreachable third-party source must not stop the set-up: what matters is whether the packages then install.
-apt_update() {
-    as_root apt-get update -q >/dev/null || [ $? != 77 ] || return 77
-}
+apt_update() { as_root apt-get update -q >/dev/null || say "apt-get update reported errors; going on"; }
 
 apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
 
@@ -59,6 +58,7 @@ make_venv() {
         fi
         local package
         package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+        can_be_root || for_root "apt-get update" "apt-get install -y $package"
         say "installing $package"
         apt_update
         apt_install "$package"
@@ -77,57 +77,61 @@ make_venv() {
 # Ready means: a KLU solve succeeds through the shared library, whatever the packages say.
 solver() { .venv/bin/python -m mdls_cosim.spice.probe --solver 2>/dev/null || true; }
 
-# Adds this release's backports suite, on the mirror that the machine's own apt sources name.
+backports_list=/etc/apt/sources.list.d/mdls-cosim-backports.sources
+
+# The deb822 entry of a release's backports suite, on the mirror that the machine's own apt sources name.
 # apt-get lists only indexes that it has fetched: call apt-get update first.
-add_backports() {
+backports_entry() {
     local codename=$1 uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    if apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx "$codename-backports"; then
-        return 0
-    fi
     uri=$(apt-get indextargets --format '$(RELEASE)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' \
         | grep "^$codename|main|" | head -n 1 | cut -d'|' -f3 || true)
-    if [ -z "$uri" ]; then
-        say "the machine's apt sources name no mirror for $codename/main; add its backports suite by hand"
-        return 1
-    fi
-    say "adding the $codename-backports suite of $uri"
-    {
-        printf 'Types: deb\nURIs: %s\nSuites: %s-backports\nComponents: main\n' "$uri" "$codename"
-        if [ -r "$keyring" ]; then printf 'Signed-By: %s\n' "$keyring"; fi
-    } >.venv/mdls-cosim-backports.sources
-    as_root install -m 644 .venv/mdls-cosim-backports.sources /etc/apt/sources.list.d/mdls-cosim-backports.sources
-    apt_update
+    [ -n "$uri" ] || return 1
+    printf 'Types: deb\nURIs: %s\nSuites: %s-backports\nComponents: main\n' "$uri" "$codename"
+    if [ -r "$keyring" ]; then printf 'Signed-By: %s\n' "$keyring"; fi
 }
 
 bring_ngspice() {
     if ! on_debian; then
         say "no ngspice with KLU was found; see 'Other systems' in README.md for what to install"
-        return 1
+        return 0
     fi
-    local codename packages=(ngspice libngspice0 libngspice0-dev)
+    local codename suite=() packages=(ngspice libngspice0 libngspice0-dev) entry
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    apt_update
-    if [ "$codename" = bookworm ]; then
-        add_backports bookworm
-        say "installing ngspice from backports"
-        apt_install -t bookworm-backports "${packages[@]}"
-    else
-        say "installing ngspice"
-        apt_install "${packages[@]}"
+    if [ "$codename" = bookworm ]; then suite=(-t bookworm-backports); fi
+    if ! can_be_root; then
+        if [ "$codename" = bookworm ]; then
+            # Without fetched lists apt does not tell its mirrors: the next call then knows the rest.
+            entry=$(backports_entry "$codename") || for_root "apt-get update"
+            for_root "printf '%s\\n' $(printf '%s\n' "$entry" | sed "s/.*/'&'/" | tr '\n' ' ')>$backports_list" \
+                "apt-get update" "apt-get install -y ${suite[*]} ${packages[*]}"
+        fi
+        for_root "apt-get update" "apt-get install -y ${suite[*]} ${packages[*]}"
     fi
+    apt_update
+    if [ "$codename" = bookworm ] \
+        && ! apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -qx bookworm-backports; then
+        if ! backports_entry bookworm >.venv/mdls-cosim-backports.sources; then
+            say "the machine's apt sources name no mirror of bookworm/main; add its backports suite by hand"
+            return 0
+        fi
+        say "adding the bookworm-backports suite to the apt sources"
+        as_root install -m 644 .venv/mdls-cosim-backports.sources "$backports_list"
+        apt_update
+    fi
+    say "installing ngspice"
+    apt_install "${suite[@]}" "${packages[@]}" || say "the packages did not install (the lines above say why)"
 }
 
 make_venv
 if [ "$(solver)" != klu ]; then
-    bring_ngspice || say "ngspice was not brought (the message above says why)"
+    bring_ngspice
 fi
 case "$(solver)" in
     klu) say "ngspice solves with KLU" ;;
     sparse) say "only an ngspice without KLU was found: it works, but 64x64 tiles take 100 times longer (mdls-cosim doctor)" ;;
     *)
-        say "no ngspice library answers. As root:"
-        say "    apt-get update && apt-get install -y -t bookworm-backports ngspice libngspice0 libngspice0-dev"
-        say "(see 'Other systems' in README.md outside Debian), then call make again; mdls-cosim doctor tells more"
+        say "no ngspice library answers. See 'Other systems' in README.md for what to install, then call make again;"
+        say ".venv/bin/mdls-cosim doctor tells more"
         exit 1
         ;;
 esac
