@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-from mdls_cosim.characterize import Job, run_jobs
+from mdls_cosim.characterize import jobs, run_jobs
 from mdls_cosim.devices import Sinh
 from mdls_cosim.spice import NgspiceEngine
-from mdls_cosim.tiles import TileSpec, tile_deck
+from mdls_cosim.tiles import TileSpec
 
 VECTORS = 16
 DECKS = {32: 24, 64: 6, 128: 2}
@@ -54,8 +54,7 @@ def main() -> None:
         conductances = generator.uniform(1e-6, 1e-4, (count, size, size))
         voltages = generator.uniform(0.0, 0.3, (count, VECTORS, size))
         began = time.perf_counter()  # making the decks is part of the work
-        jobs = [Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)]
-        currents = np.stack(run_jobs(jobs, options.workers))
+        currents = np.stack(run_jobs(jobs(spec, conductances, voltages), options.workers))
         rates[str(size)] = round(count * VECTORS / (time.perf_counter() - began), 2)
         saved[f"conductances_{size}"], saved[f"voltages_{size}"] = conductances, voltages
         saved[f"currents_{size}"] = currents

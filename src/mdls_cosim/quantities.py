@@ -144,6 +144,7 @@ class Quantity:
 Resistance = Annotated[float, Quantity("ohm", ge=0)]
 Conductance = Annotated[float, Quantity("siemens", ge=0)]
 Voltage = Annotated[float, Quantity("volt")]
+Amplitude = Annotated[float, Quantity("volt", gt=0)]
 Current = Annotated[float, Quantity("ampere")]
 Temperature = Annotated[float, Quantity("kelvin", gt=0)]
 InverseVoltage = Annotated[float, Quantity("1/volt", gt=0)]

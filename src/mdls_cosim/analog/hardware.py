@@ -11,7 +11,7 @@ from mdls_cosim.analog.periphery import AnyAdc, AnyDac, IdealAdc, IdealDac
 from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
-from mdls_cosim.quantities import Conductance, Quantity
+from mdls_cosim.quantities import Amplitude, Conductance
 from mdls_cosim.surrogates import LinearSurrogate
 from mdls_cosim.tiles import TileSpec
 
@@ -39,7 +39,7 @@ class Hardware(Config):
     """Reads the column currents of every tile."""
     conductance_range: tuple[Conductance, Conductance] = (1e-6, 100e-6)
     """Lowest and highest conductance that weights are mapped to [S]."""
-    read_voltage: Annotated[float, Quantity("volt", gt=0)] = 0.2
+    read_voltage: Amplitude = 0.2
     """Row voltage of the activation at full scale [V]."""
     subtraction: Literal["analog", "digital"] = "analog"
     """Where the two arrays of a pair are subtracted: `analog`, currents before one ADC, or `digital`, after two."""

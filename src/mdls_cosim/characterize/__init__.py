@@ -10,7 +10,7 @@ from mdls_cosim.characterize.patterns import (
     draw_conductances,
     draw_inputs,
 )
-from mdls_cosim.characterize.read import Cases, ReadPlan, draw, jobs
+from mdls_cosim.characterize.read import Cases, ReadPlan, draw, draw_tiles, jobs
 from mdls_cosim.characterize.run import Job, Progress, run_jobs
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "draw",
     "draw_conductances",
     "draw_inputs",
+    "draw_tiles",
     "jobs",
     "run_jobs",
 ]

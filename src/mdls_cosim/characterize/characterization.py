@@ -67,7 +67,7 @@ def characterize(
     split = len(plan)
     if spec.read is not None:
         cases = read_experiment.draw(spec.tile, spec.read, spec.conductance_range, np.random.default_rng(spec.seed))
-        plan += read_experiment.jobs(spec.tile, cases)
+        plan += read_experiment.jobs(spec.tile, cases.conductances, cases.voltages)
     results = run_jobs(plan, workers, progress, engine)
     experiments: dict[str, dict[str, Array]] = {}
     if spec.iv is not None:

@@ -15,14 +15,14 @@ from pydantic import Field
 from mdls_cosim.characterize.run import Job
 from mdls_cosim.config import Config
 from mdls_cosim.dataset import Array
-from mdls_cosim.quantities import Quantity
+from mdls_cosim.quantities import Amplitude
 from mdls_cosim.tiles import TileSpec, tile_deck
 
 
 class IvPlan(Config):
     """What experiment `iv` sweeps."""
 
-    voltage: Annotated[float, Quantity("volt", gt=0)] = 0.3
+    voltage: Amplitude = 0.3
     """Largest voltage of either sign [V]."""
     points: Annotated[int, Field(ge=3, le=10_001)] = 41
     """Voltages in a sweep."""

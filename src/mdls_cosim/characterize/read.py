@@ -25,7 +25,7 @@ from mdls_cosim.characterize.patterns import (
 from mdls_cosim.characterize.run import Job
 from mdls_cosim.config import Config
 from mdls_cosim.dataset import Array
-from mdls_cosim.quantities import Quantity
+from mdls_cosim.quantities import Amplitude
 from mdls_cosim.tiles import TileSpec, tile_deck
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 class ReadPlan(Config):
     """Which tiles and inputs experiment `read` draws."""
 
-    voltage: Annotated[float, Quantity("volt", gt=0)] = 0.3
+    voltage: Amplitude = 0.3
     """Largest row voltage of either sign [V]."""
     conductance_classes: Annotated[tuple[ConductanceClass, ...], Field(min_length=1)] = CONDUCTANCE_CLASSES
     """Classes of conductances."""
@@ -58,33 +58,31 @@ class Cases:
 
 def draw(spec: TileSpec, plan: ReadPlan, span: tuple[float, float], generator: np.random.Generator) -> Cases:
     """Draws all tiles and inputs of a plan."""
-    conductances, voltages, classes = [], [], []
-    for code, kind in enumerate(plan.conductance_classes):
-        for _ in range(plan.tiles):
-            conductances.append(draw_conductances(kind, spec.rows, spec.cols, span, generator))
-            voltages.append(
-                np.concatenate(
-                    [
-                        draw_inputs(inputs, plan.vectors, spec.rows, plan.voltage, generator)
-                        for inputs in plan.input_classes
-                    ]
-                )
-            )
-            classes.append(code)
+    codes = np.repeat(np.arange(len(plan.conductance_classes), dtype=np.int64), plan.tiles)
+    return draw_tiles(spec, plan, codes, span, generator)
+
+
+def draw_tiles(
+    spec: TileSpec, plan: ReadPlan, codes: NDArray[np.int64], span: tuple[float, float], generator: np.random.Generator
+) -> Cases:
+    """Draws one tile for each of `codes`, indices into `plan.conductance_classes`, and the plan's inputs for each."""
+    conductances, voltages = [], []
+    for code in codes:
+        kind = plan.conductance_classes[code]
+        conductances.append(draw_conductances(kind, spec.rows, spec.cols, span, generator))
+        inputs = [draw_inputs(each, plan.vectors, spec.rows, plan.voltage, generator) for each in plan.input_classes]
+        voltages.append(np.concatenate(inputs))
     return Cases(
         np.stack(conductances),
         np.stack(voltages),
-        np.array(classes, dtype=np.int64),
+        codes,
         np.repeat(np.arange(len(plan.input_classes), dtype=np.int64), plan.vectors),
     )
 
 
-def jobs(spec: TileSpec, cases: Cases) -> list[Job]:
-    """One job a tile: its circuit is loaded once for all of its inputs."""
-    return [
-        Job(tile_deck(spec, conductances), voltages)
-        for conductances, voltages in zip(cases.conductances, cases.voltages, strict=True)
-    ]
+def jobs(spec: TileSpec, conductances: NDArray[np.float64], voltages: NDArray[np.float64]) -> list[Job]:
+    """One job a tile, (tile, rows, cols) [S], for all of its inputs, (tile, vector, rows) [V]."""
+    return [Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)]
 
 
 def collect(cases: Cases, results: Sequence[NDArray[np.float64]]) -> dict[str, Array]:

@@ -56,10 +56,9 @@ class Cells:
         # Beyond such a ratio no chord converges; the bound keeps an absurd input from spoiling the tile for the others.
         return (smallest + torch.minimum(slopes.amax(-1), _LARGEST_RATIO * smallest)) / 2
 
-    def bounded_slope(self, voltages: Tensor) -> Tensor:
+    def bounded_slope(self, voltages: Tensor, largest: float) -> Tensor:
         """`slope`, within what a factorisation bears: Newton's wild first steps may reach any voltage."""
-        largest = self.slope(torch.zeros_like(voltages)).amax() * _LARGEST_RISE
-        return self.slope(voltages).nan_to_num(nan=0.0, posinf=torch.inf).clamp(max=float(largest))
+        return self.slope(voltages).nan_to_num(nan=0.0, posinf=torch.inf).clamp(max=largest)
 
 
 def _residual(mismatch: Tensor, currents: Tensor) -> Tensor:
@@ -131,7 +130,8 @@ def newton(
     Returns:
         as `chord`.
     """
-    slope = cells.bounded_slope(start)
+    largest = _LARGEST_RISE * float(cells.slope(torch.zeros_like(start)).amax())
+    slope = cells.bounded_slope(start, largest)
     sweep = factorise(slope[..., 0].mT, wires)
     # Any such pair obeys the linear network; steps between two of them do too.
     cell_voltages, currents = sweep.solve(voltages, cells.current(start) - slope * start)
@@ -152,7 +152,7 @@ def newton(
         cell_voltages, assigned, cell_currents = (
             torch.where(resting, 0.0, each) for each in (cell_voltages, assigned, cell_currents)
         )
-        slope = cells.bounded_slope(cell_voltages)
+        slope = cells.bounded_slope(cell_voltages, largest)
         sweep = factorise(slope[..., 0].mT, wires)
         source = cell_currents - slope * cell_voltages
         target, target_currents = sweep.solve(voltages, source)

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mdls_cosim.characterize import Job, run_jobs
+from mdls_cosim.characterize import jobs, run_jobs
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances, check_voltages
 from mdls_cosim.spice import Engine
@@ -63,10 +63,7 @@ class _Spice(Programmed):
             return voltages.new_zeros((*tiles, batch, cols))
         conductances = self.conductances.detach().cpu().double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
         driven = voltages.detach().cpu().double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
-        jobs = [
-            Job(tile_deck(self.spec, tile), inputs)
-            for tile, inputs in zip(conductances.numpy(), driven.numpy(), strict=True)
-        ]
-        results = run_jobs(jobs, self._model.workers, engine=self._model.engine)
+        plan = jobs(self.spec, conductances.numpy(), driven.numpy())
+        results = run_jobs(plan, self._model.workers, engine=self._model.engine)
         currents = torch.stack([torch.as_tensor(result) for result in results])
         return currents.reshape(*tiles, batch, cols).to(voltages)

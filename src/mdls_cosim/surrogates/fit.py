@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,10 +100,7 @@ def held_out_error(
 ) -> HeldOutError:
     """Errors of `model` on reads, by class; `names` (tile, vector) tells the class of each."""
     missed = (model.program(conductances)(voltages) - currents).detach()
-    classes = {}
-    for name in sorted(set(names.ravel())):
-        mine = torch.as_tensor(names == name)
-        classes[str(name)] = relative_rms(missed[mine], currents[mine])
+    classes = dict(sorted(class_errors(missed, currents, names).items()))
     scale = max(float(currents.square().mean().sqrt()), 1e-30)
     return HeldOutError(
         rms=relative_rms(missed, currents),
@@ -110,6 +108,20 @@ def held_out_error(
         classes=classes,
         bound=max(_BOUND_FACTOR * max(classes.values()), _BOUND_FLOOR),
     )
+
+
+def class_errors(missed: Tensor, currents: Tensor, names: np.ndarray) -> dict[str, float]:
+    """RMS error by class, in the order of first appearance; `names` (tile, vector) tells the class of each read."""
+    classes = {}
+    for name in dict.fromkeys(names.ravel().tolist()):
+        mine = torch.as_tensor(names == name)
+        classes[name] = relative_rms(missed[mine], currents[mine])
+    return classes
+
+
+def class_names(tiles: Sequence[str], vectors: Sequence[str]) -> np.ndarray:
+    """`conductance class / input class` of every read, (tile, vector)."""
+    return np.array([[f"{tile} / {vector}" for vector in vectors] for tile in tiles])
 
 
 def relative_rms(missed: Tensor, currents: Tensor) -> float:
@@ -175,4 +187,4 @@ def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> n
     plan = dataset.config.get("read") or {}
     tiles = np.array(plan.get("conductance_classes") or [str(code) for code in range(int(classes.max()) + 1)])
     vectors = np.array(plan.get("input_classes") or [str(code) for code in range(int(inputs.max()) + 1)])
-    return np.array([[f"{tile} / {vector}" for vector in vectors[inputs]] for tile in tiles[classes]])
+    return class_names(tiles[classes].tolist(), vectors[inputs].tolist())

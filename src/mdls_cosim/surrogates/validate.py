@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mdls_cosim.characterize import CONDUCTANCE_CLASSES, INPUT_CLASSES, Progress, draw_conductances, draw_inputs
-from mdls_cosim.characterize.run import Job, run_jobs
+from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, jobs, run_jobs
 from mdls_cosim.errors import InputError
 from mdls_cosim.spice import Engine
-from mdls_cosim.surrogates.fit import relative_rms
+from mdls_cosim.surrogates.fit import class_errors, class_names
 from mdls_cosim.surrogates.surrogate import Surrogate
-from mdls_cosim.tiles import tile_deck
 
 # Keeps the draws apart from those of every characterization, whatever seed the user picks.
 _STREAM = 0x76616C
@@ -71,22 +69,15 @@ def validate(
     spec = surrogate.reference_spec or surrogate.spec
     span = surrogate.domain.conductances or (1e-6, 100e-6)
     amplitude = surrogate.domain.input_voltage or 0.3
-    generator = np.random.default_rng([seed, _STREAM])
-    conductances, voltages = [], []
-    for case in range(cases):
-        kind = CONDUCTANCE_CLASSES[case % len(CONDUCTANCE_CLASSES)]
-        conductances.append(draw_conductances(kind, spec.rows, spec.cols, span, generator))
-        voltages.append(
-            np.concatenate([draw_inputs(each, vectors, spec.rows, amplitude, generator) for each in INPUT_CLASSES])
-        )
-    jobs = [Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)]
-    currents = torch.as_tensor(np.stack(run_jobs(jobs, workers, progress, engine)))
-    programmed = surrogate.program(torch.as_tensor(np.stack(conductances)))
-    missed = programmed(torch.as_tensor(np.stack(voltages))) - currents
-    classes = {}
-    for code, tile in enumerate(CONDUCTANCE_CLASSES[:cases]):
-        for index, inputs in enumerate(INPUT_CLASSES):
-            mine = (slice(code, None, len(CONDUCTANCE_CLASSES)), slice(index * vectors, (index + 1) * vectors))
-            classes[f"{tile} / {inputs}"] = relative_rms(missed[mine], currents[mine])
+    plan = ReadPlan(voltage=amplitude, vectors=vectors)
+    codes = np.arange(cases, dtype=np.int64) % len(plan.conductance_classes)
+    drawn = draw_tiles(spec, plan, codes, span, np.random.default_rng([seed, _STREAM]))
+    results = run_jobs(jobs(spec, drawn.conductances, drawn.voltages), workers, progress, engine)
+    currents = torch.as_tensor(np.stack(results))
+    missed = surrogate.program(torch.as_tensor(drawn.conductances))(torch.as_tensor(drawn.voltages)) - currents
+    names = class_names(
+        [plan.conductance_classes[code] for code in codes], [plan.input_classes[code] for code in drawn.input_class]
+    )
+    classes = class_errors(missed, currents, names)
     bound = _EXACT_BOUND if surrogate.error is None else surrogate.error.bound
     return Validation(classes, bound, cases)
