@@ -50,10 +50,13 @@ class Config(BaseModel):
         return data
 
     @classmethod
-    def from_text_dict(cls, data: Mapping[str, Any], where: str | None = None) -> Self:
-        """Checked values of a TOML table or of command-line options; `where` (a file) opens every error's place."""
+    def from_text_dict(cls, data: Mapping[str, Any], where: str | None = None, folder: str = "") -> Self:
+        """Checked values of a TOML table or of command-line options; `where` (a file) opens every error's place.
+
+        folder: where relative paths in the table begin; the working folder if empty.
+        """
         try:
-            return cls.model_validate(dict(data), context=_TEXT)
+            return cls.model_validate(dict(data), context={**_TEXT, "folder": folder})
         except ValidationError as error:
             raise _config_error(error, data, prefix=f"{where}: " if where else "") from None
 
@@ -77,6 +80,12 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 def load_toml(path: str | os.PathLike[str], model: type[ConfigType]) -> ConfigType:
     """The configuration of kind `model` in the TOML file `path`; ConfigError names file, and line or field."""
     where = os.fspath(path)
+    return model.from_text_dict(read_toml(path), where, folder=os.path.dirname(os.path.abspath(where)))
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tables of the TOML file `path`, unchecked; ConfigError names file and line."""
+    where = os.fspath(path)
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -86,13 +95,12 @@ def load_toml(path: str | os.PathLike[str], model: type[ConfigType]) -> ConfigTy
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", where=where, limit="a TOML file") from error
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = (position and position[1]) or text.count("\n") + 1
         what = str(error)[: position.start()] if position else str(error)
         raise ConfigError(f"TOML syntax: {what}", where=f"{where}, line {line}") from None
-    return model.from_text_dict(data, where)
 
 
 def _config_error(error: ValidationError, data: Any, prefix: str) -> ConfigError:

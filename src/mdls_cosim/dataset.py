@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mdls_cosim import store
@@ -13,21 +16,54 @@ from mdls_cosim.provenance import Provenance, content_hash, json_value
 from mdls_cosim.store import Array, Group
 
 ENCODING_TYPE = "mdls_cosim.dataset"
-ENCODING_VERSION = "1"
+ENCODING_VERSION = "1.1"
 _EXPERIMENT_TYPE = "mdls_cosim.experiment"
 _EXPERIMENT_VERSION = "1"
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A point that gave no numbers: NaN stands for them in the arrays."""
+
+    experiment: str
+    label: str
+    """Which point: "read 32x32 hot, seed 3, tile 5"."""
+    cause: str
+    """In one line."""
+    deck: str
+    """The circuit that failed, a file that runs alone; empty where it did not come to one."""
+    log: str
+    """What ngspice said."""
+    attempts: int
+    """How often it was tried, over all runs."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The arrays of one experiment on one of several tiles."""
+
+    label: str
+    """What tells it from the others, "16x16 hot"; empty where there is no other."""
+    rows: int | None
+    cols: int | None
+    corner: str | None
+    arrays: dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Results of experiments ("read", "iv", ...), each a set of named arrays whose axes agree in length.
 
-    `config` is the full specification (SI, JSON types), with the tile under "tile". Made by `Dataset.create`.
+    An experiment on several tiles is several: "read 16x16 hot", see `variants`. `failures`, outside of the content
+    hash, tells which points gave no numbers. `config` is the full specification (SI, JSON types), with the tile under
+    "tile". Made by `Dataset.create`.
     """
 
     experiments: dict[str, dict[str, Array]]
     config: dict[str, Any]
     provenance: Provenance
+    failures: tuple[Failure, ...] = ()
 
     def __post_init__(self) -> None:
         for name, arrays in self.experiments.items():
@@ -42,17 +78,36 @@ class Dataset:
         seed: int | None,
         tools: Mapping[str, str] | None = None,
         parents: Sequence[str] = (),
+        failures: Sequence[Failure] = (),
     ) -> Self:
         """A dataset made now; `tools` adds what `tool_versions()` cannot know (ngspice, its solver)."""
         kept = {name: dict(arrays) for name, arrays in experiments.items()}
         plain = json_value(config, "config")
         origin = Provenance.create(_flat(kept), plain, seed=seed, tools=tools, parents=parents)
-        return cls(kept, plain, origin)
+        return cls(kept, plain, origin, tuple(failures))
 
     @property
     def content_hash(self) -> str:
         """Of arrays, units, dims and configuration; the same inputs and seed give the same."""
         return self.provenance.content_hash
+
+    def variants(self, experiment: str) -> tuple[Variant, ...]:
+        """The experiment's arrays, tile by tile; empty where it was not run."""
+        tile, sizes = self.config.get("tile") or {}, self.config.get("sizes") or ()
+        corners = self.config.get("corners") or {}
+        found = []
+        for name, arrays in self.experiments.items():
+            if name.partition(" ")[0] != experiment:
+                continue
+            label = name[len(experiment) + 1 :]
+            size, corner = _split(label)
+            corner = corner or (next(iter(corners)) if len(corners) == 1 else None)
+            if size is None and len(sizes) == 1:
+                size = (sizes[0], sizes[0]) if isinstance(sizes[0], int) else (sizes[0][0], sizes[0][1])
+            own = corners.get(corner) or tile
+            rows, cols = size or (own.get("rows"), own.get("cols"))
+            found.append(Variant(label, rows, cols, corner, arrays))
+        return tuple(found)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to `path` (HDF5), whole or not at all. Errors: StoreError; InputError where arrays were changed."""
@@ -74,7 +129,8 @@ class Dataset:
         try:
             provenance = Provenance(**group.attributes["provenance"])
             experiments = {name: part.arrays for name, part in group.groups.items()}
-            dataset = cls(experiments, provenance.config, provenance)
+            failures = tuple(_unpacked(each) for each in group.attributes.get("failures", ()))
+            dataset = cls(experiments, provenance.config, provenance, failures)
         except (LookupError, TypeError, ValueError) as error:
             raise StoreError(f"not laid out as a dataset ({error})", where=where) from error
         if not dataset._holds_its_hash():
@@ -86,7 +142,10 @@ class Dataset:
             name: Group(_EXPERIMENT_TYPE, _EXPERIMENT_VERSION, arrays=arrays)
             for name, arrays in self.experiments.items()
         }
-        return Group(ENCODING_TYPE, ENCODING_VERSION, {"provenance": self.provenance.as_dict()}, groups=parts)
+        attributes: dict[str, Any] = {"provenance": self.provenance.as_dict()}
+        if self.failures:
+            attributes["failures"] = [_packed(failure) for failure in self.failures]
+        return Group(ENCODING_TYPE, ENCODING_VERSION, attributes, groups=parts)
 
     def _holds_its_hash(self) -> bool:
         return content_hash(_flat(self.experiments), self.config) == self.content_hash
@@ -94,6 +153,26 @@ class Dataset:
 
 def _flat(experiments: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:
     return {f"{name}/{key}": array for name, arrays in experiments.items() for key, array in arrays.items()}
+
+
+def _packed(failure: Failure) -> dict[str, Any]:
+    """Plain values; decks are long and alike, so compressed (zlib, base64)."""
+    return asdict(failure) | {"deck": base64.b64encode(zlib.compress(failure.deck.encode())).decode("ascii")}
+
+
+def _unpacked(values: Mapping[str, Any]) -> Failure:
+    try:
+        deck = zlib.decompress(base64.b64decode(values["deck"], validate=True)).decode()
+    except zlib.error as error:
+        raise ValueError(f"a deck that is not compressed text: {error}") from error
+    return Failure(**{**values, "deck": deck})
+
+
+def _split(label: str) -> tuple[tuple[int, int] | None, str | None]:
+    """Size and corner of a variant's label, "16x16 hot"."""
+    first, _, rest = label.partition(" ")
+    size = _SIZE.fullmatch(first)
+    return (None, label or None) if size is None else ((int(size[1]), int(size[2])), rest or None)
 
 
 def _check_axes(experiment: str, arrays: Mapping[str, Array]) -> None:

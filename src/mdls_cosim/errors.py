@@ -61,6 +61,10 @@ class NotAvailable(MdlsError):
     """A question that this model of a tile or device cannot answer."""
 
 
+class ExecutorError(MdlsError):
+    """Workers elsewhere that cannot be reached, were lost, or do not agree on what simulates."""
+
+
 class DomainError(MdlsError):
     """A use outside the domain that a model was fitted on."""
 

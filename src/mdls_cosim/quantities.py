@@ -33,12 +33,17 @@ _KINDS = {
     "joule": ("an energy", "1 pJ"),
     "watt": ("a power", "1 mW"),
     "meter": ("a length", "5 nm"),
+    "1/kelvin": ("a temperature coefficient", "0.0039 / K"),
+    "1/second": ("a rate", "100 / s"),
+    "ampere/volt**2": ("a transconductance parameter", "60 uA/V^2"),
+    "volt**0.5": ("a body-effect coefficient", "0.45 V^0.5"),
 }
 """What to call a quantity in a message, and an example of it, by unit."""
 
 _SYMBOLS = {
     "ohm": "ohm", "siemens": "S", "volt": "V", "ampere": "A", "kelvin": "K", "1/volt": "1/V", "second": "s",
     "hertz": "Hz", "farad": "F", "joule": "J", "watt": "W", "meter": "m",
+    "1/kelvin": "1/K", "1/second": "1/s", "ampere/volt**2": "A/V^2", "volt**0.5": "V^0.5",
 }  # fmt: skip
 _UNITS = {symbol: unit for unit, symbol in _SYMBOLS.items()} | {"Ω": "ohm"}
 _PREFIXED = frozenset({"ohm", "Ω", "S", "V", "A", "s", "Hz", "F", "J", "W", "m"})
@@ -142,14 +147,24 @@ class Quantity:
 
 
 Resistance = Annotated[float, Quantity("ohm", ge=0)]
+PositiveResistance = Annotated[float, Quantity("ohm", gt=0)]
 Conductance = Annotated[float, Quantity("siemens", ge=0)]
 Voltage = Annotated[float, Quantity("volt")]
 Amplitude = Annotated[float, Quantity("volt", gt=0)]
 Current = Annotated[float, Quantity("ampere")]
+PositiveCurrent = Annotated[float, Quantity("ampere", gt=0)]
 Temperature = Annotated[float, Quantity("kelvin", gt=0)]
 InverseVoltage = Annotated[float, Quantity("1/volt", gt=0)]
 Time = Annotated[float, Quantity("second", ge=0)]
+Duration = Annotated[float, Quantity("second", gt=0)]
 Frequency = Annotated[float, Quantity("hertz", gt=0)]
+Capacitance = Annotated[float, Quantity("farad", ge=0)]
+Energy = Annotated[float, Quantity("joule", ge=0)]
+PerKelvin = Annotated[float, Quantity("1/kelvin")]
+Rate = Annotated[float, Quantity("1/second", gt=0)]
+Length = Annotated[float, Quantity("meter", gt=0)]
+Transconductance = Annotated[float, Quantity("ampere/volt**2", gt=0)]
+RootVoltage = Annotated[float, Quantity("volt**0.5", ge=0)]
 
 
 def _allowed(unit: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from kirchhoff import Tile
 
 from mdls_cosim.fidelity import NodalTile, SpiceTile
-from mdls_cosim.tiles import column_net, row_net, tile_deck
+from mdls_cosim.tiles import column_nets, row_nets, tile_deck
 
 pytestmark = pytest.mark.ngspice
 
@@ -73,7 +73,8 @@ def test_cell_voltages_are_those_of_the_simulated_nodes(nonlinearity, engine, ti
     conductances, voltages = draw_tile((4, 5), 6), draw_voltages((3, 4), 6)
     deck = tile_deck(spec, conductances)
     cells = list(np.ndindex(4, 5))
-    probes = [f"v({net(spec, *cell)})" for net in (row_net, column_net) for cell in cells]
+    rows, columns = row_nets(spec), column_nets(spec)
+    probes = [f"v({rows[row][col]})" for row, col in cells] + [f"v({columns[col][row]})" for row, col in cells]
     nodes = engine.run(replace(deck, probes=tuple(probes)), voltages).values
     simulated = (nodes[:, :20] - nodes[:, 20:]).reshape(3, 4, 5)
     found = NodalTile(spec).program(torch.as_tensor(conductances)).cell_voltages(torch.as_tensor(voltages))

@@ -65,4 +65,4 @@ def test_kinds_can_be_caught_as_the_builtins_they_resemble():
     assert issubclass(InputError, ValueError)
     assert issubclass(SpiceTimeout, SpiceError)
     assert all(issubclass(kind, MdlsError) for kind in EVERY_ERROR)
-    assert len(EVERY_ERROR) == 14
+    assert len(EVERY_ERROR) == 15

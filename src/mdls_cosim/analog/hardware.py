@@ -92,7 +92,7 @@ class Hardware(Config):
     def _surrogate(self) -> TileModel:
         if not isinstance(self.tile, TileSpec):
             return self.tile
-        if not self.tile.cell.linear:
+        if not self.tile.passive_cell.linear:
             raise ConfigError(
                 f"a bare TileSpec has an exact surrogate for ohmic cells only; {type(self.tile.cell).__name__} cells "
                 "need a fitted one",

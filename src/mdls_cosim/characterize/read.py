@@ -6,14 +6,16 @@ Kirchhoff's laws in the complete circuit of `tiles.tile_deck`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from mdls_cosim.characterize.circuits import ideal_currents, solve
+from mdls_cosim.characterize.experiment import Experiment
 from mdls_cosim.characterize.patterns import (
     CONDUCTANCE_CLASSES,
     INPUT_CLASSES,
@@ -22,16 +24,17 @@ from mdls_cosim.characterize.patterns import (
     draw_conductances,
     draw_inputs,
 )
-from mdls_cosim.characterize.run import Job
-from mdls_cosim.config import Config
+from mdls_cosim.characterize.point import Point, Results
+from mdls_cosim.characterize.run import Progress, solve_points
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude
-from mdls_cosim.tiles import TileSpec, tile_deck
+from mdls_cosim.spice import Engine
+from mdls_cosim.tiles import TileSpec, hysteretic
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ReadPlan(Config):
+class ReadPlan(Experiment):
     """Which tiles and inputs experiment `read` draws."""
 
     voltage: Amplitude = 0.3
@@ -44,6 +47,70 @@ class ReadPlan(Config):
     """Tiles of each conductance class."""
     vectors: Count = 6
     """Inputs of each input class, for every tile."""
+
+    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+        """One a drawn tile, with all of its inputs."""
+        cases = draw(tile, self, span, np.random.default_rng(seed))
+        drawn = zip(cases.conductances, cases.voltages, strict=True)
+        return [ReadPoint(f"tile {index}", tile, *each) for index, each in enumerate(drawn)]
+
+    def collect(
+        self,
+        tile: TileSpec,
+        span: tuple[float, float],
+        seed: int,
+        results: Sequence[Mapping[str, NDArray[np.float64]]],
+    ) -> dict[str, Array]:
+        """`conductances`, `voltages`, `currents`, the class codes of tiles and inputs; `branches` of selectors
+        with hysteresis; `column_error` (tile, col): the RMS distance of a column's currents from those of bare devices,
+        over their RMS in that tile."""
+        cases = draw(tile, self, span, np.random.default_rng(seed))
+        currents = np.stack([result["currents"] for result in results])
+        more = {}
+        if hysteretic(tile.cell):
+            branches = np.stack([result["branches"] for result in results])
+            more["branches"] = Array(branches, "1", ("tile", "vector", "row", "col"))
+        if tile.device is not None:
+            bare = zip(cases.conductances, cases.voltages, strict=True)
+            ideal = np.stack([ideal_currents(tile, *each) for each in bare])
+            scale = np.sqrt((ideal**2).mean(axis=(1, 2)))[:, None]
+            more["column_error"] = Array(np.sqrt(((currents - ideal) ** 2).mean(axis=1)) / scale, "1", ("tile", "col"))
+        return more | {
+            "conductances": Array(cases.conductances, "S", ("tile", "row", "col")),
+            "voltages": Array(cases.voltages, "V", ("tile", "vector", "row")),
+            "currents": Array(currents, "A", ("tile", "vector", "col")),
+            "conductance_class": Array(cases.conductance_class, "1", ("tile",)),
+            "input_class": Array(cases.input_class, "1", ("vector",)),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPoint(Point):
+    """Reads of one tile; gives `currents` (vector, col) [A], and where selectors have hysteresis `branches`
+    (vector, row, col), 1 for those that the read switched on."""
+
+    experiment: ClassVar[str] = "read"
+
+    tile: TileSpec
+    conductances: NDArray[np.float64]
+    """(row, col) [S]."""
+    voltages: NDArray[np.float64]
+    """(vector, row) [V]."""
+
+    def solve(self, engine: Engine) -> Results:
+        solution = solve(engine, self.tile, self.conductances, self.voltages)
+        found = {"currents": solution.measured(range(self.tile.cols))}
+        return found | ({"branches": solution.on.astype(float)} if hysteretic(self.tile.cell) else {})
+
+    def blank(self) -> Results:
+        shapes: dict[str, tuple[int, ...]] = {"currents": (len(self.voltages), self.tile.cols)}
+        if hysteretic(self.tile.cell):
+            shapes["branches"] = (len(self.voltages), self.tile.rows, self.tile.cols)
+        return {name: np.full(shape, np.nan) for name, shape in shapes.items()}
+
+    @property
+    def operating_points(self) -> int:
+        return len(self.voltages)
 
 
 @dataclass(frozen=True)
@@ -80,17 +147,18 @@ def draw_tiles(
     )
 
 
-def jobs(spec: TileSpec, conductances: NDArray[np.float64], voltages: NDArray[np.float64]) -> list[Job]:
-    """One job a tile, (tile, rows, cols) [S], for all of its inputs, (tile, vector, rows) [V]."""
-    return [Job(tile_deck(spec, tile), inputs) for tile, inputs in zip(conductances, voltages, strict=True)]
+def read_tiles(
+    spec: TileSpec,
+    conductances: NDArray[np.float64],
+    voltages: NDArray[np.float64],
+    workers: int | None = None,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> NDArray[np.float64]:
+    """Column currents (tile, vector, cols) [A] of tiles (tile, rows, cols) [S] under (tile, vector, rows) [V].
 
-
-def collect(cases: Cases, results: Sequence[NDArray[np.float64]]) -> dict[str, Array]:
-    """The arrays of the experiment: conductances, voltages, currents and the class codes of the cases."""
-    return {
-        "conductances": Array(cases.conductances, "S", ("tile", "row", "col")),
-        "voltages": Array(cases.voltages, "V", ("tile", "vector", "row")),
-        "currents": Array(np.stack(list(results)), "A", ("tile", "vector", "col")),
-        "conductance_class": Array(cases.conductance_class, "1", ("tile",)),
-        "input_class": Array(cases.input_class, "1", ("vector",)),
-    }
+    workers, progress, engine: see `solve_points`.
+    """
+    drawn = zip(conductances, voltages, strict=True)
+    points = [ReadPoint(f"tile {index}", spec, *each) for index, each in enumerate(drawn)]
+    return np.stack([found["currents"] for found in solve_points(points, workers, progress, engine)])

@@ -2,10 +2,12 @@
 
 from mdls_cosim.cli import (  # noqa: F401
     characterize,
+    deck,
     demo,
     doctor,
     fit,
     info,
+    report,
     validate,
 )
 from mdls_cosim.cli.app import app, main

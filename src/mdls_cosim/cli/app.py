@@ -1,7 +1,8 @@
 """The application that commands add themselves to, and what it does with their errors.
 
-Exit codes: 0 done; 1 the answer is no (`validate` beyond the bound, `doctor` not ready); 2 it cannot be done as asked,
-said in one line; 3 a defect of this program, with its traceback; 130 interrupted.
+Exit codes: 0 done; 1 the answer is no (`validate` beyond the bound, `doctor` not ready, `characterize` with failed
+points); 2 it cannot be done as asked, said in one line; 3 a defect of this program, with its traceback; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mdls_cosim.errors import MdlsError, SpiceError
 
 CANNOT, DEFECT, INTERRUPTED = 2, 3, 130
 
-ORDER = ("doctor", "demo", "characterize", "fit", "validate", "info")
+ORDER = ("doctor", "demo", "characterize", "report", "deck", "fit", "validate", "info")
 """Of the commands in the help text: as a newcomer meets them. Others follow."""
 
 
@@ -88,7 +89,8 @@ def options(
 
     Or all of it, to the accuracy of a network: mdls-cosim demo
 
-    Exit codes: 0 done; 1 the answer is no (not valid, not ready); 2 cannot be done as asked; 130 interrupted.
+    Exit codes: 0 done; 1 the answer is no (not valid, not ready, failed points); 2 cannot be done as asked;
+    130 interrupted.
     """
 
 

@@ -291,7 +291,7 @@ def _spread(found: Any) -> dict[str, Any]:
 def _curves(dataset: Dataset, surrogate: Surrogate) -> dict[str, Any]:
     """The I-V of single cells in ngspice, and of the fitted cell."""
     arrays = {name: array.values for name, array in dataset.experiments["iv"].items()}
-    fitted = surrogate.spec.cell.current(arrays["voltages"], arrays["conductances"][:, None])
+    fitted = surrogate.spec.passive_cell.current(arrays["voltages"], arrays["conductances"][:, None])
     return {
         "conductances": arrays["conductances"],
         "voltages": arrays["voltages"],

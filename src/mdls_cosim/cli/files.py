@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdls_cosim.errors import StoreError
 
+if TYPE_CHECKING:
+    from mdls_cosim.characterize import Characterization
+
 Force = Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")]
+Cell = Annotated[
+    Path | None,
+    typer.Option("--cell", metavar="FILE.sub", help="A subcircuit of your own as the cell; FILE.toml declares it."),
+]
 
 
 def check_input(path: Path) -> Path:
@@ -48,6 +55,24 @@ def check_output(path: Path, force: bool, source: Path | None = None) -> Path:
     if not os.access(folder, os.W_OK):
         raise StoreError("the output folder cannot be written to", where=str(folder))
     return path
+
+
+def load_plan(spec: Path, cell: Path | None = None) -> Characterization:
+    """The specification in `spec`, with the subcircuit in the file `cell` at every crossing, if there is one.
+
+    Raises:
+        ConfigError: it is not one; the message names the field.
+    """
+    from mdls_cosim.characterize import Characterization
+    from mdls_cosim.config import read_toml
+
+    raw = read_toml(spec)
+    if cell is not None:
+        check_input(cell)
+        tile = raw.get("tile")
+        if isinstance(tile, dict):
+            raw["tile"] = {**tile, "cell": {"model": "subcircuit", "file": str(cell.resolve())}}
+    return Characterization.from_text_dict(raw, str(spec), folder=str(spec.resolve().parent))
 
 
 def size_of(path: Path) -> str:

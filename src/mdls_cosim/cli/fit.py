@@ -34,9 +34,13 @@ def fit(
         from mdls_cosim.report import class_table, fit_table, fitted_parameters
         from mdls_cosim.report.wording import error_percent
         from mdls_cosim.surrogates import fit as run
+        from mdls_cosim.surrogates import left_out
 
-        surrogate = run(Dataset.load(data))
+        dataset = Dataset.load(data)
+        surrogate = run(dataset)
         surrogate.save(out)
+    for name, count in left_out(dataset).items():
+        print_line(f"left out: {count} {'tiles' if name == 'read' else 'cells'} of {name}, whose points failed")
     reference = surrogate.reference_spec
     parameters = fitted_parameters(surrogate.spec.as_dict(), None if reference is None else reference.as_dict())
     print_table(fit_table(parameters), f"Fitted tile, {surrogate.kind} surrogate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +10,13 @@ import typer
 
 from mdls_cosim.cli.app import app
 from mdls_cosim.cli.files import check_input, size_of
-from mdls_cosim.cli.terminal import print_line, print_pairs, print_table
+from mdls_cosim.cli.terminal import print_line, print_pairs, print_table, print_title
 
 if TYPE_CHECKING:
     from mdls_cosim.report import Table
     from mdls_cosim.store import Array, Group
+
+SHOWN_FAILURES = 10
 
 
 @app.command()
@@ -23,7 +25,8 @@ def info(
 ) -> None:
     """Say what is in a file and where it came from.
 
-    Arrays with units, axes and range; specification, domain and errors; content hash, parents, tools, seed and time.
+    Arrays with units, axes and range; specification, domain and errors; content hash, parents, tools, seed and time;
+    points that failed, and why.
 
     \b
     Example:
@@ -36,12 +39,14 @@ def info(
     group = store.read(file)
     attributes = dict(group.attributes)
     provenance = attributes.pop("provenance", {})
+    failures = attributes.pop("failures", [])
     print_line(f"{file}: {group.encoding_type}, version {group.encoding_version}, {size_of(file)}", style="bold")
     print_table(_array_table(group), "Arrays")
     if "spec" in attributes:
         _print_surrogate(attributes)
     else:
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
+        print_pairs(settings_table(_variants(group)), "Variants")
         print_pairs(settings_table({**provenance.get("config", {}), **attributes}), "Specification")
     if provenance:
         origin = {
@@ -52,6 +57,8 @@ def info(
         }
         print_pairs(settings_table(origin), "Where it came from")
         print_pairs(tool_table(provenance.get("tools", {})), "Made with")
+    if failures:
+        _print_failures(failures, file)
 
 
 def _print_surrogate(attributes: Mapping[str, Any]) -> None:
@@ -71,6 +78,26 @@ def _print_surrogate(attributes: Mapping[str, Any]) -> None:
     print_pairs(settings_table(attributes.get("coefficients") or {}), "Coefficients")
 
 
+def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path) -> None:
+    print_title(f"Failed points: {len(failures)}, NaN in the arrays")
+    for failure in failures[:SHOWN_FAILURES]:
+        tries = f" ({failure['attempts']} attempts)" if failure["attempts"] > 1 else ""
+        print_line(f"{failure['label']}{tries}: {failure['cause']}", style="red")
+    if len(failures) > SHOWN_FAILURES:
+        print_line(f"and {len(failures) - SHOWN_FAILURES} more")
+    print_line(f'their circuits: mdls-cosim deck {file} --point "{failures[0]["label"]}"')
+
+
+def _variants(group: Group) -> dict[str, str]:
+    """The tiles of every experiment that ran on several."""
+    found: dict[str, list[str]] = {}
+    for name in group.groups:
+        experiment, _, variant = name.partition(" ")
+        if variant:
+            found.setdefault(experiment, []).append(variant)
+    return {experiment: ", ".join(variants) for experiment, variants in found.items()}
+
+
 def _array_table(group: Group) -> Table | None:
     from mdls_cosim.report import Table
 
@@ -87,8 +114,9 @@ def _arrays(group: Group, prefix: str = "") -> Iterator[tuple[str, Array]]:
 
 def _described(array: Array) -> tuple[str, ...]:
     values = array.values
+    known = values[values == values]  # failed points are NaN
     axes = (
         ", ".join(f"{name} {length}" for name, length in zip(array.dims, values.shape, strict=True)) or "single value"
     )
-    ends = (f"{values.min():.4g}", f"{values.max():.4g}") if values.size and values.dtype.kind in "iuf" else ("–", "–")
+    ends = (f"{known.min():.4g}", f"{known.max():.4g}") if known.size and values.dtype.kind in "iuf" else ("–", "–")
     return axes, array.units or "1", str(values.dtype), *ends

@@ -4,11 +4,27 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mdls_cosim.devices.base import Device
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Device, DynamicDevice
 from mdls_cosim.devices.ohmic import Ohmic
+from mdls_cosim.devices.selectors import AnySelector, ExponentialSelector, Selector, ThresholdSelector
 from mdls_cosim.devices.sinh import Sinh
+from mdls_cosim.devices.transistor import Nmos
+from mdls_cosim.devices.vteam import Vteam
 
-AnyDevice = Annotated[Ohmic | Sinh, Field(discriminator="model")]
-"""Any device, told apart in TOML by its `model` key."""
+AnyDevice = Annotated[Ohmic | Sinh | Vteam, Field(discriminator="model")]
+"""Any memristor, told apart in TOML by its `model` key."""
 
-__all__ = ["AnyDevice", "Device", "Ohmic", "Sinh"]
+__all__ = [
+    "ROOM_TEMPERATURE",
+    "AnyDevice",
+    "AnySelector",
+    "Device",
+    "DynamicDevice",
+    "ExponentialSelector",
+    "Nmos",
+    "Ohmic",
+    "Selector",
+    "Sinh",
+    "ThresholdSelector",
+    "Vteam",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from mdls_cosim.devices.base import Array, Device
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device
 
 
 class Ohmic(Device):
@@ -23,5 +23,5 @@ class Ohmic(Device):
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         return conductance
 
-    def spice_parameters(self, state: float) -> dict[str, float]:
-        return {"conductance": float(state)}
+    def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
+        return {"conductance": state * self.thermal_factor(temperature)}

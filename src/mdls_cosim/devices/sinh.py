@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from array_api_compat import array_namespace
 
-from mdls_cosim.devices.base import Array, Device
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device
 from mdls_cosim.quantities import InverseVoltage
 
 
@@ -35,8 +35,8 @@ class Sinh(Device):
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         return conductance / self._rise(reference_voltage)
 
-    def spice_parameters(self, state: float) -> dict[str, float]:
-        return {"conductance": float(state), "nonlinearity": self.nonlinearity}
+    def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
+        return {"conductance": state * self.thermal_factor(temperature), "nonlinearity": self.nonlinearity}
 
     def _rise(self, reference_voltage: float) -> float:
         """I/V at the reference voltage over the slope at 0 V: sinh(a V) / (a V)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ class TileModel(ABC):
     """Computes reads of tiles that share one `TileSpec`."""
 
     spec: TileSpec
+    any_circuit: ClassVar[bool] = False
+    """True where cells, drive and sense side may be whatever a TileSpec can say."""
 
     def program(self, conductances: Float[Tensor, "*tiles rows cols"]) -> Programmed:
         """Sets the cells of any number of tiles; the expensive step, once per programming.
@@ -25,8 +28,11 @@ class TileModel(ABC):
 
         Raises:
             InputError: the wrong shape, a negative or a non-finite conductance.
+            NotAvailable: a tile that only its SPICE circuit can describe, on any rung but that one.
         """
         check_conductances(self.spec, conductances)
+        if not self.any_circuit:
+            _ = self.spec.passive_cell
         return self._program(conductances)
 
     @abstractmethod

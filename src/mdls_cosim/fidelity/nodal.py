@@ -39,7 +39,7 @@ class NodalTile(TileModel):
         return self._program(conductances)
 
     def _program(self, conductances: Tensor) -> ProgrammedNodal:
-        return (_Linear if self.spec.cell.linear else _Nonlinear)(self.spec, conductances, self.tolerance)
+        return (_Linear if self.spec.passive_cell.linear else _Nonlinear)(self.spec, conductances, self.tolerance)
 
 
 class ProgrammedNodal(Programmed):
@@ -49,7 +49,7 @@ class ProgrammedNodal(Programmed):
         super().__init__(spec, conductances)
         self.tolerance = tolerance
         self._wires = Wires.of(spec)
-        self._states = spec.cell.state_for(conductances.double(), spec.reference_voltage)
+        self._states = spec.passive_cell.state_for(conductances.double(), spec.reference_voltage)
 
     @property
     def effective_conductances(self) -> Tensor:
@@ -59,7 +59,7 @@ class ProgrammedNodal(Programmed):
             NotAvailable: the cells are not ohmic, so the currents are not linear in the voltages.
         """
         raise NotAvailable(
-            f"tiles of {self.spec.cell.model} cells have no effective conductance matrix",
+            f"tiles of {self.spec.passive_cell.spice_model} cells have no effective conductance matrix",
             hint="their currents are not linear in the voltages; use a Surrogate, or Ohmic() cells",
         )
 
@@ -70,7 +70,7 @@ class ProgrammedNodal(Programmed):
         # All current that a driver delivers flows through the cells of its row.
         cell_voltages, _ = self._solution(voltages)
         states = self._states[..., None, :, :]
-        drawn = self.spec.cell.current(cell_voltages, states).sum(-1)
+        drawn = self.spec.passive_cell.current(cell_voltages, states).sum(-1)
         return (drawn * voltages.double()).sum(-1).to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ class _Nonlinear(ProgrammedNodal):
             return cell_voltages, currents, residual
         amplitude = self._amplitude(driven)
         for some in _pieces(tiles, max(1, _CHUNK // (cols * rows * max(rows, 16)))):
-            cells = Cells(self.spec.cell, states[some].mT[..., None])
+            cells = Cells(self.spec.passive_cell, states[some].mT[..., None])
             sweep = factorise(cells.middle_slope(amplitude).mT, self._wires)
             for part in _pieces(batch, max(1, _CHUNK // (len(states[some]) * rows * cols))):
                 inputs = driven[some, part].mT
@@ -177,7 +177,7 @@ class _Nonlinear(ProgrammedNodal):
         """
         tiles, batch, rows, cols = solved.shape
         one_input = states[:, None].expand(-1, batch, -1, -1).reshape(-1, rows, cols)
-        cells = Cells(self.spec.cell, one_input.mT[..., None])
+        cells = Cells(self.spec.passive_cell, one_input.mT[..., None])
         at = solved.reshape(-1, rows, cols).mT[..., None]
         slope = cells.slope(at)
         with torch.no_grad():

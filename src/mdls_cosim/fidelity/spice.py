@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mdls_cosim.characterize import jobs, run_jobs
+from mdls_cosim.characterize import read_tiles
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances, check_voltages
 from mdls_cosim.spice import Engine
@@ -21,6 +23,8 @@ class SpiceTile(TileModel):
         engine: solves everything; absent: `workers` ngspice processes are started for each read.
         workers: processes side by side; one a processor if absent.
     """
+
+    any_circuit: ClassVar[bool] = True
 
     def __init__(self, spec: TileSpec, engine: Engine | None = None, workers: int | None = None) -> None:
         self.spec = spec
@@ -63,7 +67,6 @@ class _Spice(Programmed):
             return voltages.new_zeros((*tiles, batch, cols))
         conductances = self.conductances.detach().cpu().double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
         driven = voltages.detach().cpu().double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
-        plan = jobs(self.spec, conductances.numpy(), driven.numpy())
-        results = run_jobs(plan, self._model.workers, engine=self._model.engine)
-        currents = torch.stack([torch.as_tensor(result) for result in results])
-        return currents.reshape(*tiles, batch, cols).to(voltages)
+        model = self._model
+        currents = read_tiles(self.spec, conductances.numpy(), driven.numpy(), model.workers, engine=model.engine)
+        return torch.as_tensor(currents).reshape(*tiles, batch, cols).to(voltages)

@@ -3,16 +3,19 @@
 import hashlib
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from mdls_cosim.errors import DeckError, InputError
 from mdls_cosim.spice.elements import checked_elements, format_number, normal_vector, spice_number
-from mdls_cosim.spice.library import read_model
+from mdls_cosim.spice.library import definitions, model_text
+from mdls_cosim.spice.transient import Waves
 
-__all__ = ["TOLERANCES", "Deck", "checked_values"]
+__all__ = ["TOLERANCES", "Deck", "checked_values", "checked_waves"]
 
 # Tight enough for 1e-9 on non-linear tiles (the defaults are up to 1.7e-4 off in sweeps). Never rshunt: it leaks.
 TOLERANCES = "reltol=1e-9 vntol=1e-15 abstol=1e-18 gmin=1e-15"
@@ -28,13 +31,16 @@ class Deck:
 
     title:       one line; it is what an error names as the place
     elements:    element lines ("Rrow0_1 row0_col1 row0_col2 1"); kept sorted, each name once
-    models:      names of .sub files of the library; their text becomes part of the deck, which so runs alone
+    models:      names of .sub files of the library, or whole texts of such files (two lines at least); the text
+                 becomes part of the deck, which so runs alone
     sources:     voltage sources ("Vrow0") whose values [V] are set per operating point; declared as `Vrow0 + - 0`
     probes:      vectors to read: "i(vcol0)" (current into the + terminal) [A], "v(row3_col5)" [V]
     balance:     all voltage sources tied to ground ("vcol0" or "i(vcol0)"): Kirchhoff's law says that their
                  currents into ground sum to zero, and the engine checks it. Empty: not checked
-    temperature: [K]
+    temperature: [K]; the parameters of ngspice's own models hold at 300 K, and follow it from there
+    osdi:        paths of compiled Verilog-A models (OSDI), loaded before the circuit
 
+    A capacitor is a line `Cname + - value [ic=x]` with plain numbers [F], [V].
     Raises DeckError for what ngspice would take silently: a resistor of zero (1 mOhm there), a number that is not
     finite, commands, continuation lines, a name given twice, sources and probes that are not in the circuit.
     """
@@ -46,6 +52,7 @@ class Deck:
     probes: tuple[str, ...] = ()
     balance: tuple[str, ...] = ()
     temperature: float = 300.0
+    osdi: tuple[str, ...] = ()
     by_name: dict[str, str] = field(init=False, repr=False, compare=False)  # element lines by lower-case name
 
     def __post_init__(self) -> None:
@@ -53,7 +60,7 @@ class Deck:
             raise DeckError("the title of a deck must be one line of text", value=self.title)
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise DeckError("temperature", where=self.title, value=f"{self.temperature} K", limit="above 0 K, finite")
-        for name in ("elements", "models", "sources", "probes", "balance"):
+        for name in ("elements", "models", "sources", "probes", "balance", "osdi"):
             if isinstance(getattr(self, name), str):
                 raise DeckError(f"{name} must be a sequence of strings, not one string", where=self.title)
         self._set("temperature", float(self.temperature))
@@ -63,8 +70,8 @@ class Deck:
         self._set("sources", tuple(self.sources))
         self._set("probes", tuple(normal_vector(probe) for probe in self.probes))
         self._set("balance", tuple(_branch_current(name) for name in self.balance))
-        for model in self.models:
-            self._check_model(model)
+        self._set("osdi", tuple(str(Path(path)) for path in self.osdi))
+        self._check_models()
         self._check_names()
         for names in (self.sources, self.probes, self.balance):
             for name in names:
@@ -78,13 +85,13 @@ class Deck:
         """The circuit with its models and options, without an analysis; `klu` asks for that matrix solver."""
         return self.assembled(self.elements, (), klu)
 
-    def assembled(self, elements: tuple[str, ...], control: tuple[str, ...], klu: bool) -> str:
-        """The netlist around these element lines and control lines."""
+    def assembled(self, elements: Iterable[str], control: Iterable[str], klu: bool, options: str = TOLERANCES) -> str:
+        """The netlist around these element lines, control lines and tolerances."""
         celsius = format_number(round(self.temperature - _ZERO_CELSIUS, 9))
         lines = [f"* {self.title}", *elements]
         for model in self.models:
-            lines += read_model(model).splitlines()
-        lines += [f".options {TOLERANCES}{' klu' if klu else ''}", f".options temp={celsius} tnom={celsius}"]
+            lines += model_text(model).splitlines()
+        lines += [f".options {options}{' klu' if klu else ''}", f".options temp={celsius} tnom=26.85"]
         return "\n".join([*lines, *control, ".end", ""])
 
     def standalone(self, values: np.ndarray, klu: bool = True) -> str:
@@ -92,17 +99,64 @@ class Deck:
 
         values: (vectors, sources) [V]. An ngspice without KLU ignores the request for it, with a warning.
         """
-        control = [".control", "set numdgt=15", "set width=4096", "optran 1 1 1 0 0 0"]
+        control = self._begin_control()
         for index, row in enumerate(checked_values(self, values)):
             control += [f"alter {name} dc = {format_number(x)}" for name, x in zip(self.sources, row, strict=True)]
             control += ["op", f"echo vector {index}", *(f"print {probe}" for probe in self.probes)]
         control += ["quit", ".endc"]
         return self.assembled(self.elements, tuple(control), klu)
 
+    def standalone_transient(self, waves: Waves, klu: bool = True) -> str:
+        """A complete file for `ngspice -b FILE`, which prints a table of time and value for each probe in turn."""
+        checked_waves(self, waves)
+        control = [*self._begin_control(), "set nobreak", waves.command]
+        control += [f"print col {probe}" for probe in self.probes]
+        elements = self.with_sources(waves.sources(len(self.sources)))
+        text_control = (*control, "quit", ".endc")
+        return self.assembled(elements, text_control, klu and not self.amplifies, self.transient_options(waves))
+
+    def _begin_control(self) -> list[str]:
+        osdi = [f"pre_osdi {Path(path).resolve()}" for path in self.osdi]
+        return [".control", *osdi, "set numdgt=15", "set width=4096", "optran 1 1 1 0 0 0"]
+
+    def with_sources(self, values: Sequence[str]) -> tuple[str, ...]:
+        """The element lines, the value of each driven source replaced by a text."""
+        lines = dict(self.by_name)
+        for name, value in zip(self.sources, values, strict=True):
+            declared, plus, minus, _ = lines[name.lower()].split()
+            lines[name.lower()] = f"{declared} {plus} {minus} {value}"
+        return tuple(lines.values())
+
+    @cached_property
+    def amplifies(self) -> bool:
+        """Whether a voltage-controlled voltage source is in the circuit or its models: an amplifier.
+
+        KLU keeps its order of pivots while time steps change by decades. With a gain of 1e4 in the matrix its
+        solutions then miss Kirchhoff's law by 1e-8 - 2e-7 A of 7e-5 A, and Newton's iteration may stall for good
+        (2x2 sinh tile with spice_models/transimpedance.sub, in six forms of the amplifier); Sparse chooses its pivots
+        anew and has neither. Transients of such circuits are run with Sparse.
+        """
+        lines = [*self.elements, *(line for model in self.models for line in model_text(model).splitlines())]
+        return any(line[:1] in ("e", "E") for line in lines)
+
+    @cached_property
+    def capacitors(self) -> np.ndarray:
+        """Value of each capacitor among the elements [F], and whether a terminal is at ground: (capacitors, 2)."""
+        words = [line.lower().split() for line in self.elements if line[0] in "cC"]
+        rows = [(spice_number(word[3]), bool(_GROUND & {word[1], word[2]})) for word in words]
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    def transient_options(self, waves: Waves) -> str:
+        """The tolerances of a transient analysis of this circuit."""
+        values, grounded = self.capacitors.T
+        tied = float(np.sqrt((values[grounded == 0] ** 2).sum()))
+        return waves.options(float(values.min()) if len(values) else None, tied)
+
     @cached_property
     def hash(self) -> str:
         """sha256 over everything that decides the result."""
-        lists = [self.sources, self.probes, self.balance]
+        compiled = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.osdi]
+        lists = [self.sources, self.probes, self.balance, *([compiled] if compiled else [])]
         text = "\n".join([self.circuit_text(klu=False), *(" ".join(names) for names in lists)])
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -126,11 +180,22 @@ class Deck:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _check_model(self, name: str) -> None:
-        for line in read_model(name).splitlines():
-            word = line.split(None, 1)[0].lower() if line.strip() else ""
-            if word.startswith((".control", ".include", ".inc", ".lib", ".end")) and word != ".ends":
-                raise DeckError(f"the model {name} has a line that is none of a model", where=self.title, value=line)
+    def _check_models(self) -> None:
+        defined: dict[str, str] = {}
+        for model in self.models:
+            for name in definitions(model, self.title):
+                if name in defined:
+                    raise DeckError("two models of one name", where=self.title, value=name, hint="Rename one of them.")
+                defined[name] = model
+        for path in self.osdi:
+            if not (path.isprintable() and Path(path).is_file()) or any(letter in path for letter in " ;'\"$`"):
+                raise DeckError(
+                    "no compiled Verilog-A model there",
+                    where=self.title,
+                    value=path,
+                    limit="an existing file whose path has no blanks or quotes",
+                    hint="OpenVAF makes a .osdi file from Verilog-A source.",
+                )
 
     def _check_names(self) -> None:
         if not self.elements:
@@ -188,6 +253,18 @@ def checked_values(deck: Deck, values: np.ndarray) -> np.ndarray:
             limit="a finite number of volts",
         )
     return array
+
+
+def checked_waves(deck: Deck, waves: Waves) -> None:
+    """Raise InputError unless the waves have one column for each source of the deck."""
+    if waves.values.shape[1] != len(deck.sources):
+        raise InputError(
+            "values of the waves",
+            where=deck.title,
+            value=f"shape {waves.values.shape}",
+            limit=f"({len(waves.times)}, {len(deck.sources)})",
+            hint="One row per knot, one column per source of the deck.",
+        )
 
 
 def _branch_current(name: str) -> str:

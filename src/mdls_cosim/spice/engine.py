@@ -1,16 +1,15 @@
-"""The engine interface: a deck and the values of its sources in, checked operating points out."""
+"""The engine interface: a deck and what drives its sources in, checked results out."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 
-from mdls_cosim.errors import InputError
 from mdls_cosim.spice.deck import Deck
-from mdls_cosim.spice.elements import normal_vector
+from mdls_cosim.spice.points import OperatingPoints
+from mdls_cosim.spice.transient import Waveforms, Waves
 
-__all__ = ["Engine", "EngineInfo", "OperatingPoints"]
+__all__ = ["Engine", "EngineInfo"]
 
 
 @dataclass(frozen=True)
@@ -21,38 +20,6 @@ class EngineInfo:
     solver: str
     pyspice: str
     library: str
-
-
-@dataclass(frozen=True)
-class OperatingPoints:
-    """Direct-current solutions of one deck, checked.
-
-    probes:  the vectors that the deck reads, in its order
-    values:  (vectors, probes) [V] or [A], one row for each row of source values
-    seconds: the time that the simulator took, loading included
-    """
-
-    probes: tuple[str, ...]
-    values: np.ndarray
-    seconds: float
-
-    def column(self, probe: str) -> np.ndarray:
-        """The values of one probe, (vectors,)."""
-        return self.columns([probe])[:, 0]
-
-    def columns(self, probes: Iterable[str]) -> np.ndarray:
-        """The values of several probes, (vectors, len(probes)). Raises InputError for one that was not read."""
-        position = {probe: index for index, probe in enumerate(self.probes)}
-        wanted = [normal_vector(probe) for probe in probes]
-        missing = [probe for probe in wanted if probe not in position]
-        if missing:
-            raise InputError(
-                "not a probe of this deck",
-                value=", ".join(missing),
-                limit=_shortened(self.probes),
-                hint="Name it in Deck.probes before the run.",
-            )
-        return self.values[:, [position[probe] for probe in wanted]]
 
 
 class Engine(Protocol):
@@ -66,6 +33,14 @@ class Engine(Protocol):
         """
         ...
 
+    def transient(self, deck: Deck, waves: Waves) -> Waveforms:
+        """Solve the deck over time while its sources follow `waves`, or raise a SpiceError.
+
+        The result has passed the checks of `run` at every time point, has reached the last time, and has a point at
+        every knot.
+        """
+        ...
+
     def info(self) -> EngineInfo: ...
 
     def close(self) -> None: ...
@@ -73,7 +48,3 @@ class Engine(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
-
-
-def _shortened(names: tuple[str, ...], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

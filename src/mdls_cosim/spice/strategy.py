@@ -15,18 +15,32 @@ Milliseconds a vector, loading included, sinh tiles of 1 - 100 uS with 1 ohm wir
 
 From two vectors on the sweep wins at every size: `op` builds and orders its matrix afresh each time, a sweep does so
 once. The `alter` commands themselves are 1 % of the time at 32x32, 9 % at 8x8, in whichever of their spellings.
+
+Where the time of one deck goes, milliseconds of a quiet processor, 32x32 sinh tile, 16 vectors, KLU, 65 iterations:
+
+    loading 38       24 with the cells written out by us (flatten.py), of which half is ngspice's parser
+    sweep   124      107 so: factors 45, B sources 40 (memory-bound: 1024 trees of 30 nodes), convergence test and rest
+    parent  30       12: Deck's checks of the text as a whole 13 -> 4, writing the cells out 5, result and pipes 3
+
+Tried without gain: other spellings of the sinh (one voltage or a difference of two, the factor inside or outside);
+reltol 1e-6 (as many iterations); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements
+(by name is near the best, and some do not converge). Linear cells of the same tile take 23 + 47 ms and 33 iterations.
+A B source's expression cannot be altered, so that new conductances need a new circuit.
 """
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mdls_cosim.spice.deck import Deck
+from mdls_cosim.spice.deck import TOLERANCES, Deck
 from mdls_cosim.spice.elements import RESERVED, format_number
+from mdls_cosim.spice.flatten import flattened
+from mdls_cosim.spice.transient import Waves, wave_text
 
-__all__ = ["Job", "Strategy", "chosen", "jobs", "vectors"]
+__all__ = ["Job", "Strategy", "chosen", "jobs", "relaxed", "started", "transient", "vectors"]
 
 Strategy = Literal["alter", "sweep"]
 
@@ -57,26 +71,68 @@ def vectors(deck: Deck) -> tuple[str, ...]:
     return deck.probes + tuple(name for name in deck.balance if name not in deck.probes)
 
 
-def jobs(deck: Deck, values: np.ndarray, strategy: Strategy, klu: bool, number: int) -> list[Job]:
-    """The jobs that solve a deck for all rows of `values`, (vectors, sources); `number` marks them as theirs."""
-    together = min(MOST_VECTORS, max(16, MOST_WORK // len(deck.elements)))
+def jobs(
+    deck: Deck, values: np.ndarray, strategy: Strategy, klu: bool, number: int, together: int | None = None
+) -> list[Job]:
+    """The jobs that solve a deck for all rows of `values`, (vectors, sources); `number` marks them as theirs.
+
+    together: vectors of a job at most; None: what keeps the deadline of a job meaningful
+    """
+    together = together or min(MOST_VECTORS, max(16, MOST_WORK // len(deck.elements)))
     result = []
     for start in range(0, len(values), together):
         stop = min(start + together, len(values))
         prepare = _alter if strategy == "alter" else _sweep
-        header = prepare(deck, values[start:stop], klu, number) | {"first": start, "whole": _whole(deck)}
+        header = prepare(deck, values[start:stop], klu, number) | _common(deck, start)
         result.append(Job(start, stop, header))
     return result
 
 
-def _alter(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, Any]:
+def relaxed(deck: Deck, values: np.ndarray, klu: bool, number: int, options: str) -> dict[str, Any]:
+    """The job that solves a deck for one row of values at other tolerances and reads all voltages."""
+    header = _alter(deck, values, klu, number, (".save all",), options) | _common(deck, 0)
+    return header | {"vectors": []}
+
+
+def started(deck: Deck, values: np.ndarray, klu: bool, number: int, voltages: dict[str, float]) -> dict[str, Any]:
+    """The job that solves a deck for one row of values, starting from these voltages [V] of its nets."""
+    extra = tuple(f".nodeset v({net})={format_number(value)}" for net, value in voltages.items())
+    return _alter(deck, values, klu, number, extra) | _common(deck, 0)
+
+
+def transient(deck: Deck, waves: Waves, klu: bool, number: int) -> dict[str, Any]:
+    """The job that solves a deck over time."""
+    marker = f"{RESERVED}job{number}"
+    times = [format_number(time) for time in waves.times]
+    extra = f"V{marker} {marker} 0 {wave_text(times, np.arange(len(times), dtype=np.float64))}"
+    elements = (*flattened(deck.with_sources(waves.sources(len(deck.sources))), deck.models), extra)
+    return {
+        "kind": "transient",
+        "circuit": deck.assembled(
+            elements, _save(deck, {}, marker), klu and not deck.amplifies, deck.transient_options(waves)
+        ),
+        "command": waves.command,
+        "vectors": [_output_name(name, {}) for name in vectors(deck)],
+        "marker": {"name": marker},
+    } | _common(deck, 0)
+
+
+def _common(deck: Deck, first: int) -> dict[str, Any]:
+    return {"first": first, "whole": _whole(deck), "osdi": [str(Path(path).resolve()) for path in deck.osdi]}
+
+
+def _alter(
+    deck: Deck, values: np.ndarray, klu: bool, number: int, control: tuple[str, ...] = (), options: str = TOLERANCES
+) -> dict[str, Any]:
     # The number of the job is in the marker's name alone: no value in the circuit may depend on an engine's past.
     marker = f"{RESERVED}job{number}"
     extra = f"V{marker} {marker} 0 1"
     names = [_output_name(name, {}) for name in vectors(deck)]
     return {
         "kind": "operating_points",
-        "circuit": deck.assembled((*deck.elements, extra), _save(deck, {}, marker), klu),
+        "circuit": deck.assembled(
+            (*flattened(deck.elements, deck.models), extra), (*_save(deck, {}, marker), *control), klu, options
+        ),
         "sources": [name.lower() for name in deck.sources],
         "vectors": names,
         "marker": {"name": marker, "values": [1]},
@@ -96,7 +152,7 @@ def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, 
             replaced[name.lower()] = f"b{RESERVED}{name.lower()}"
             points = ",".join(f"{k},{format_number(value)}" for k, value in enumerate(column))
             lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{points})"
-    elements = tuple(lines.get(name, line) for name, line in deck.by_name.items())
+    elements = flattened((lines.get(name, line) for name, line in deck.by_name.items()), deck.models)
     extra = f"V{marker} {marker} 0 0"
     return {
         "kind": "sweep",

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -81,6 +82,7 @@ class Ngspice:
 
         self.binding = binding
         self.said: list[str] = []
+        self.compiled: dict[str, tuple[int, int]] = {}
         self.stage = "start"
 
         base: Any = binding.NgSpiceShared
@@ -147,44 +149,70 @@ class Ngspice:
         if self.native.ngSpice_Command(text.encode()):
             raise JobFailed("solve", f"the command '{text[:60]}' failed")
 
-    def load(self, circuit: str) -> None:
-        """Replace the circuit by this one, free everything kept from before."""
+    def load(self, circuit: str, osdi: Sequence[str] = ()) -> None:
+        """Replace the circuit by this one, free everything kept from before; load compiled models that are new."""
         self.command("destroy all")
         if self.loaded:
             self.command("remcirc")
+            self.loaded = False
+        # With no circuit there: its tables are as long as the list of devices was, and ngspice reads past their end.
+        for path in osdi:
+            self.load_compiled(path)
         self.said.clear()
         self.stage = "load"
-        lines = [self.ffi.new("char[]", line.encode()) for line in circuit.splitlines()]
-        failed = self.native.ngSpice_Circ(self.ffi.new("char *[]", [*lines, self.ffi.NULL]))
+        # One buffer and pointers into it: a string of its own for each of thousands of lines takes 30 times as long.
+        text = bytearray(circuit.encode())
+        letters = np.frombuffer(text, dtype=np.uint8)
+        ends = np.flatnonzero(letters == ord("\n"))
+        letters[ends] = 0
+        pointers = np.zeros(len(ends) + 1, dtype=np.uintp)
+        pointers[:-1] = int(self.ffi.cast("uintptr_t", self.ffi.from_buffer(text)))
+        pointers[1:-1] += (ends[:-1] + 1).astype(np.uintp)
+        failed = self.native.ngSpice_Circ(self.ffi.cast("char **", self.ffi.from_buffer(pointers)))
         self.loaded = True
         self.stage = "solve"
         if failed or any(line.startswith("stderr") and _LOAD_FAILED.search(line) for line in self.said):
             raise JobFailed("load", self.complaint() or "without a word")
 
+    def load_compiled(self, path: str) -> None:
+        """Load a compiled Verilog-A model, once: ngspice keeps it for good."""
+        status = os.stat(path)
+        version = (status.st_mtime_ns, status.st_size)
+        if self.compiled.get(path, version) != version:
+            raise JobFailed("read", f"the compiled model {path} has changed; a new worker will load it")
+        if path in self.compiled:
+            return
+        self.said.clear()
+        self.native.ngSpice_Command(f"osdi {path}".encode())
+        if any(line.startswith("stderr") for line in self.said):
+            raise JobFailed("load", f"the compiled model {path}: {self.complaint()}")
+        self.compiled[path] = version
+
     def current_plot(self) -> str:
         return self.ffi.string(self.native.ngSpice_CurPlot()).decode()
 
-    def vector(self, name: str, length: int) -> np.ndarray:
-        """A copy of a vector of the current plot, (length,)."""
+    def vector(self, name: str, length: int | None = None) -> np.ndarray:
+        """A copy of a vector of the current plot, (length,); None: however long it is."""
         info = self.native.ngGet_Vec_Info(name.encode())
         if info == self.ffi.NULL or info.v_realdata == self.ffi.NULL or info.v_length < 1:
             raise JobFailed("read", f"the simulation gave no {name}")
-        if info.v_length != length:
+        if length is not None and info.v_length != length:
             raise JobFailed("read", f"the simulation gave {info.v_length} of {length} values of {name}")
-        return np.frombuffer(self.ffi.buffer(info.v_realdata, 8 * length), dtype=np.float64).copy()
+        return np.frombuffer(self.ffi.buffer(info.v_realdata, 8 * info.v_length), dtype=np.float64).copy()
+
+    def all_vectors(self) -> list[str]:
+        """The names of all vectors of the current plot."""
+        names = self.native.ngSpice_AllVecs(self.native.ngSpice_CurPlot())
+        found: list[str] = []
+        while names[len(found)] != self.ffi.NULL:
+            found.append(self.ffi.string(names[len(found)]).decode())
+        return found
 
     def check_whole_solution(self) -> None:
         """Every vector of the current plot is finite: KLU answers a current into a floating net by an infinite one."""
-        plot = self.native.ngSpice_CurPlot()
-        names = self.native.ngSpice_AllVecs(plot)
-        count = 0
-        while names[count] != self.ffi.NULL:
-            info = self.native.ngGet_Vec_Info(names[count])
-            values = np.frombuffer(self.ffi.buffer(info.v_realdata, 8 * info.v_length), dtype=np.float64)
-            if not np.isfinite(values).all():
-                name = self.ffi.string(names[count]).decode()
+        for name in self.all_vectors():
+            if not np.isfinite(self.vector(name)).all():
                 raise JobFailed("solve", f"{name} is infinite: a current flows into a floating net")
-            count += 1
 
     def analyse(self, command: str, kind: str) -> None:
         """Run an analysis and make sure that it left a new plot: the caller has destroyed all others."""
@@ -193,21 +221,28 @@ class Ngspice:
             raise JobFailed("solve", self.complaint() or "the analysis left no result")
 
     def complaint(self) -> str:
-        """What ngspice said of a failure, in one line: the most telling first."""
+        """What ngspice said of a failure, in one line: the most telling first, with what it announces ("…:")."""
         lines = [_MARK.sub("", " ".join(line.split())) for line in self.said if line.startswith("stderr")]
         for word in _TELLING:
-            if telling := [line for line in lines if word in line.lower()]:
-                return telling[0]
+            for index, line in enumerate(lines):
+                if word in line.lower():
+                    return " ".join([line, *(lines[index + 1 : index + 3] if line.endswith(":") else [])])
         return ""
 
 
-def operating_points(ngspice: Ngspice, job: dict[str, Any], values: np.ndarray) -> np.ndarray:
-    """Load a circuit and solve it for every row of `values` by `alter` and `op`: (vectors, vectors read)."""
+Answer = tuple[dict[str, Any], np.ndarray]
+
+
+def operating_points(ngspice: Ngspice, job: dict[str, Any], values: np.ndarray) -> Answer:
+    """Load a circuit and solve it for every row of `values` by `alter` and `op`: (vectors, vectors read).
+
+    A job that names no vectors reads all voltages of its one point, and their names come back with them.
+    """
     names, marker = job["vectors"], job["marker"]
     sources = [name.encode() for name in job["sources"]]
     values = values.reshape(-1, len(sources)) if sources else np.zeros((job["count"], 0))
     results = np.empty((len(values), len(names)))
-    ngspice.load(job["circuit"])
+    ngspice.load(job["circuit"], job["osdi"])
     present: list[float | None] = [0.0] * len(sources)
     for index, row in enumerate(values.tolist()):
         for position, value in enumerate(row):
@@ -219,23 +254,45 @@ def operating_points(ngspice: Ngspice, job: dict[str, Any], values: np.ndarray) 
             check_marker(ngspice.vector(marker["name"], 1), marker["values"][0])
             if job["whole"]:
                 ngspice.check_whole_solution()
+            if not names:
+                voltages = [name for name in ngspice.all_vectors() if "#" not in name and name != marker["name"]]
+                return {"names": voltages}, np.array([ngspice.vector(name, 1)[0] for name in voltages])
             results[index] = [ngspice.vector(name, 1)[0] for name in names]
         except JobFailed as failure:
             raise JobFailed(failure.stage, f"{failure}, vector {job['first'] + index}") from failure
         ngspice.command("destroy all")
-    return results
+    return {}, results
 
 
-def sweep(ngspice: Ngspice, job: dict[str, Any], _values: np.ndarray) -> np.ndarray:
+def sweep(ngspice: Ngspice, job: dict[str, Any], _values: np.ndarray) -> Answer:
     """Load a circuit whose sources are functions of an index, sweep the index: (vectors, vectors read)."""
     names, marker = job["vectors"], job["marker"]
     expected = np.asarray(marker["values"])
-    ngspice.load(job["circuit"])
+    ngspice.load(job["circuit"], job["osdi"])
     ngspice.analyse(job["command"], "dc")
     check_marker(ngspice.vector(marker["name"], len(expected)), expected)
     if job["whole"]:
         ngspice.check_whole_solution()
-    return np.stack([ngspice.vector(name, len(expected)) for name in names], axis=1)
+    return {}, np.stack([ngspice.vector(name, len(expected)) for name in names], axis=1)
+
+
+def transient(ngspice: Ngspice, job: dict[str, Any], knots: np.ndarray) -> Answer:
+    """Load a circuit with waves in it, run it to the last knot: (points, time and vectors read)."""
+    marker = job["marker"]["name"]
+    ngspice.load(job["circuit"], job["osdi"])
+    ngspice.analyse(job["command"], "tran")
+    times = ngspice.vector("time")
+    if not abs(times[-1] - knots[-1]) <= 1e-9 * knots[-1]:
+        raise JobFailed("solve", f"{ngspice.complaint() or 'it stopped'}, at {times[-1]:.6g} s of {knots[-1]:.6g} s")
+    # The marker rises by 1 from knot to knot: a result of another circuit has another one, or none.
+    expected = np.interp(times, knots, np.arange(len(knots)))
+    found = ngspice.vector(marker, len(times))
+    if not np.abs(found - expected).max() < 1e-3:
+        raise JobFailed("read", "the result is of another circuit (its waves differ)")
+    if job["whole"]:
+        ngspice.check_whole_solution()
+    columns = [times, *(ngspice.vector(name, len(times)) for name in job["vectors"])]
+    return {}, np.stack(columns, axis=1)
 
 
 def check_marker(found: np.ndarray, expected: Any) -> None:
@@ -277,16 +334,16 @@ def serve(jobs: "queue.Queue[tuple[dict[str, Any], np.ndarray]]", out: int) -> N
             "pyspice": version("PySpice"),
         }
     )
-    kinds = {"operating_points": operating_points, "sweep": sweep}
+    kinds = {"operating_points": operating_points, "sweep": sweep, "transient": transient}
     while True:
         current, values = jobs.get()
         start = time.perf_counter()
         try:
-            result = kinds[current["kind"]](ngspice, current, values)
+            told, result = kinds[current["kind"]](ngspice, current, values)
         except JobFailed as failure:
             reply({"failed": failure.stage, "what": str(failure)})
         else:
-            reply({"seconds": time.perf_counter() - start}, result)
+            reply({"seconds": time.perf_counter() - start, **told}, result)
             ngspice.forget()
 
 

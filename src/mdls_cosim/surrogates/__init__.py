@@ -1,7 +1,7 @@
 """Surrogates: tile models of a few matmuls, fitted to SPICE, that know their domain and their error."""
 
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
-from mdls_cosim.surrogates.fit import fit
+from mdls_cosim.surrogates.fit import fit, left_out
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate, load
@@ -16,6 +16,7 @@ __all__ = [
     "Surrogate",
     "Validation",
     "fit",
+    "left_out",
     "load",
     "validate",
 ]

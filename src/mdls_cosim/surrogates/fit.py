@@ -13,6 +13,7 @@ from mdls_cosim.dataset import Dataset
 from mdls_cosim.errors import InputError, MdlsError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.provenance import tool_versions
+from mdls_cosim.store import Array
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.parameters import Curves, Reads, fit_parameters
@@ -28,27 +29,23 @@ _BOUND_FLOOR = 1e-6
 def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     """Fits a surrogate to reads of whole tiles, and to the I-V of single cells where the Dataset has it.
 
-    Two thirds of the tiles of each class are fitted; the others give the stated error. The electrical parameters are
-    found from conductances, voltages and currents alone; ohmic data yield a `LinearSurrogate`, others a
-    `SeriesSurrogate`.
+    Two thirds of the tiles of each class are fitted; the others give the stated error. What failed to simulate is left
+    out (`left_out`). The electrical parameters are found from conductances, voltages and currents alone; ohmic data
+    yield a `LinearSurrogate`, others a `SeriesSurrogate`.
 
     Args:
         dataset: with the experiment `read`, and `iv` if there is one.
         start: where the search for the resistances begins; absent: 1 ohm wires and 10 ohm ends.
 
     Raises:
-        InputError: the Dataset has no reads, or fewer than two tiles.
+        InputError: the Dataset has no reads, those of several tiles or seeds, or fewer than two tiles.
         ConvergenceError: no tile of this form explains the data.
     """
-    if "read" not in dataset.experiments:
-        raise InputError(
-            "the Dataset has no reads of whole tiles",
-            value=", ".join(sorted(dataset.experiments)) or "no experiment",
-            hint="add a table [read] to the specification and characterize again",
-        )
-    arrays = {name: array.values for name, array in dataset.experiments["read"].items()}
+    arrays = {name: array.values for name, array in _only_variant(dataset, "read").items()}
+    whole = ~_lost(arrays["currents"])
     conductances, voltages, currents = (
-        torch.as_tensor(np.asarray(arrays[name], dtype=np.float64)) for name in ("conductances", "voltages", "currents")
+        torch.as_tensor(np.asarray(arrays[name], dtype=np.float64)[whole])
+        for name in ("conductances", "voltages", "currents")
     )
     if len(conductances) < 2:
         raise InputError(
@@ -57,13 +54,13 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
             limit="2 or more",
             hint="raise `tiles` in the table [read]",
         )
-    classes = np.asarray(arrays["conductance_class"])
+    classes = np.asarray(arrays["conductance_class"])[whole]
     inputs = np.asarray(arrays["input_class"])
     held = _held_out(classes)
     reads = Reads(conductances[~held], voltages[~held], currents[~held])
     spec = fit_parameters(reads, _curves(dataset), _template(dataset, conductances), start)
     kind: type[Surrogate]
-    if spec.cell.linear:
+    if spec.passive_cell.linear:
         kind, coefficients = LinearSurrogate, {}
     else:
         kind, coefficients = SeriesSurrogate, fit_coefficients(spec, reads.conductances, reads.voltages, reads.currents)
@@ -93,6 +90,16 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         tools=tools,
         seed=dataset.provenance.seed,
     )
+
+
+def left_out(dataset: Dataset) -> dict[str, int]:
+    """How many tiles ("read") and cells ("iv") a fit of `dataset` goes without, because their simulation failed."""
+    counts = {
+        name: int(_lost(dataset.experiments[name]["currents"].values).sum())
+        for name in ("read", "iv")
+        if name in dataset.experiments
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def held_out_error(
@@ -141,12 +148,46 @@ def _held_out(classes: np.ndarray) -> Tensor:
     return torch.as_tensor(held)
 
 
+def _only_variant(dataset: Dataset, experiment: str) -> dict[str, Array]:
+    """The experiment's arrays: those of one tile and one seed."""
+    variants = dataset.variants(experiment)
+    if len(variants) == 0:
+        raise InputError(
+            "the Dataset has no reads of whole tiles",
+            value=", ".join(sorted(dataset.experiments)) or "no experiment",
+            hint="add a table [read] to the specification and characterize again",
+        )
+    if len(variants) > 1:
+        raise InputError(
+            "the Dataset has several tiles, and a surrogate stands for one",
+            where=experiment,
+            value=", ".join(variant.label for variant in variants),
+            hint="characterize one size and one corner",
+        )
+    if "seed" in variants[0].arrays["currents"].dims:
+        raise InputError(
+            "the Dataset has several seeds, and a fit takes one",
+            where=experiment,
+            value=f"{len(variants[0].arrays['currents'].values)} seeds",
+            hint="characterize without `seeds`, and with more `tiles`",
+        )
+    return variants[0].arrays
+
+
+def _lost(currents: np.ndarray) -> np.ndarray:
+    """Which tiles or cells have no numbers, (count,): their simulation failed."""
+    return np.array([np.isnan(each).any() for each in currents], dtype=bool)
+
+
 def _curves(dataset: Dataset) -> Curves | None:
-    arrays = dataset.experiments.get("iv")
-    if arrays is None:
+    if not dataset.variants("iv"):
+        return None
+    arrays = _only_variant(dataset, "iv")
+    whole = ~_lost(arrays["currents"].values)
+    if not whole.any():
         return None
     found = [
-        torch.as_tensor(np.asarray(arrays[name].values, dtype=np.float64))
+        torch.as_tensor(np.asarray(arrays[name].values, dtype=np.float64)[whole])
         for name in ("conductances", "voltages", "currents")
     ]
     return Curves(*found)
@@ -155,7 +196,7 @@ def _curves(dataset: Dataset) -> Curves | None:
 def _template(dataset: Dataset, conductances: Tensor) -> TileSpec:
     """Size and temperature; the electrical parameters are for the fit to find."""
     rows, cols = conductances.shape[-2:]
-    recorded = dataset.config.get("tile", {})
+    recorded = _tile(dataset) or {}
     return TileSpec(
         rows=rows,
         cols=cols,
@@ -164,9 +205,19 @@ def _template(dataset: Dataset, conductances: Tensor) -> TileSpec:
     )
 
 
+def _tile(dataset: Dataset) -> dict[str, Any] | None:
+    """The configuration of the one tile that was read."""
+    corners = dataset.config.get("corners") or {}
+    tile = next(iter(corners.values())) if len(corners) == 1 else dataset.config.get("tile")
+    if tile is None or not dataset.config.get("sizes"):
+        return tile
+    rows, cols = dataset.experiments["read"]["conductances"].values.shape[-2:]
+    return {**tile, "rows": rows, "cols": cols}
+
+
 def _recorded(dataset: Dataset) -> TileSpec | None:
     """The tile that was simulated, as the Dataset tells it; for `validate`, never for the fit."""
-    tile: dict[str, Any] | None = dataset.config.get("tile")
+    tile = _tile(dataset)
     if tile is None:
         return None
     try:

@@ -24,10 +24,10 @@ class LinearSurrogate(Surrogate):
         Raises:
             InputError: the cells are not ohmic.
         """
-        if not spec.cell.linear:
+        if not spec.passive_cell.linear:
             raise InputError(
                 "only ohmic cells have an exact surrogate",
-                value=spec.cell.model,
+                value=spec.passive_cell.spice_model,
                 hint="fit one instead: mdls-cosim characterize SPEC.toml --out DATA.h5, then "
                 "mdls-cosim fit DATA.h5 --out SURROGATE.h5",
             )

@@ -56,8 +56,8 @@ class Basis:
     """All that the series needs of programmed tiles, before its coefficients: exact, from the linear tile."""
 
     def __init__(self, spec: TileSpec, conductances: Tensor) -> None:
-        states = spec.cell.state_for(conductances.double(), spec.reference_voltage)
-        linear, self.third, self.fifth = odd_series(spec.cell, states)
+        states = spec.passive_cell.state_for(conductances.double(), spec.reference_voltage)
+        linear, self.third, self.fifth = odd_series(spec.passive_cell, states)
         tiles, rows, cols = linear.shape[:-2], spec.rows, spec.cols
         step = max(1, _CHUNK // (rows * cols * max(rows, cols)))
         wires, parts = Wires.of(spec), []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, jobs, run_jobs
+from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, read_tiles
 from mdls_cosim.errors import InputError
 from mdls_cosim.spice import Engine
 from mdls_cosim.surrogates.fit import class_errors, class_names
@@ -72,8 +72,7 @@ def validate(
     plan = ReadPlan(voltage=amplitude, vectors=vectors)
     codes = np.arange(cases, dtype=np.int64) % len(plan.conductance_classes)
     drawn = draw_tiles(spec, plan, codes, span, np.random.default_rng([seed, _STREAM]))
-    results = run_jobs(jobs(spec, drawn.conductances, drawn.voltages), workers, progress, engine)
-    currents = torch.as_tensor(np.stack(results))
+    currents = torch.as_tensor(read_tiles(spec, drawn.conductances, drawn.voltages, workers, progress, engine))
     missed = surrogate.program(torch.as_tensor(drawn.conductances))(torch.as_tensor(drawn.voltages)) - currents
     names = class_names(
         [plan.conductance_classes[code] for code in codes], [plan.input_classes[code] for code in drawn.input_class]

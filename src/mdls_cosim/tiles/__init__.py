@@ -1,6 +1,33 @@
 """Tiles: the crossbar as a circuit, and as a SPICE deck."""
 
-from mdls_cosim.tiles.deck import column_net, row_net, tile_deck
-from mdls_cosim.tiles.spec import TileSpec
+from mdls_cosim.tiles.cells import AnyCell, SelectorCell, StateDeclaration, SubcircuitCell, TransistorCell, hysteretic
+from mdls_cosim.tiles.deck import (
+    ColumnEnd,
+    Ends,
+    LineFaults,
+    RowEnd,
+    column_nets,
+    measured_currents,
+    row_nets,
+    tile_deck,
+)
+from mdls_cosim.tiles.spec import TileSpec, TransimpedanceAmplifier
 
-__all__ = ["TileSpec", "column_net", "row_net", "tile_deck"]
+__all__ = [
+    "AnyCell",
+    "ColumnEnd",
+    "Ends",
+    "LineFaults",
+    "RowEnd",
+    "SelectorCell",
+    "StateDeclaration",
+    "SubcircuitCell",
+    "TileSpec",
+    "TransimpedanceAmplifier",
+    "TransistorCell",
+    "column_nets",
+    "hysteretic",
+    "measured_currents",
+    "row_nets",
+    "tile_deck",
+]

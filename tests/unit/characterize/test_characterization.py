@@ -26,7 +26,7 @@ def spec(tile_spec) -> Characterization:
         ({"conductance_range": (1e-4, 1e-6)}, "conductance_range must rise"),
         ({"conductance_range": (1e-5, 1e-5)}, "conductance_range must rise"),
         ({"conductance_range": (-1e-6, 1e-4)}, "conductance_range"),
-        ({"read": None}, r"\[iv\] or \[read\]"),
+        ({"read": None}, r"add a table \[iv\], \[read\], .* or \["),
         ({"read": {"tiles": 0}}, "tiles"),
         ({"read": {"vectors": -1}}, "vectors"),
         ({"read": {"conductance_classes": ()}}, "conductance_classes"),
@@ -55,6 +55,7 @@ def test_the_dataset(spec, engine):
         "conductances": ((4, 4, 3), "S", ("tile", "row", "col")),
         "voltages": ((4, 9, 4), "V", ("tile", "vector", "row")),
         "currents": ((4, 9, 3), "A", ("tile", "vector", "col")),
+        "column_error": ((4, 3), "1", ("tile", "col")),
         "conductance_class": ((4,), "1", ("tile",)),
         "input_class": ((9,), "1", ("vector",)),
     }

@@ -42,8 +42,8 @@ class Sabotaged(Deck):
 
     replacement: tuple[str, str] = ("", "")
 
-    def assembled(self, elements, control, klu):
-        return super().assembled(elements, control, klu).replace(*self.replacement)
+    def assembled(self, *arguments):
+        return super().assembled(*arguments).replace(*self.replacement)
 
 
 def sabotaged(old: str, new: str) -> Deck:
@@ -65,6 +65,13 @@ BAD = {
         DeckError,
         "resistivity",
     ),
+    "a model's own mistake": (
+        replace(circuit("Xa in 0 own"), models=(".subckt own p n\nBa p n i=nosuch(v(p,n))\n.ends\n",)),
+        DeckError,
+        "refused",
+    ),
+    "wrong number of pins": (replace(circuit("Xa in 0 in sinh"), models=("sinh",)), DeckError, "Too many"),
+    "a device without its model": (circuit("Da in 0 nosuch"), DeckError, "nosuch.*valid modelname"),
     "loop of voltage sources": (circuit("Vother in 0 2"), SpiceNoConvergence, "singular"),
     "no stable point": (circuit("Rin in out 1", "Bload out 0 i=(v(out)>0.25)?1:-1"), SpiceNoConvergence, "bad circuit"),
     "floating net": (circuit("Rin in 0 1", "Rfloat a b 1"), SpiceNoConvergence, "singular"),
@@ -89,6 +96,20 @@ def test_a_bad_circuit_is_one_clear_error_and_the_next_deck_is_right(
     assert caught.value.deck.startswith(f"* {deck.title}\n")
     assert isinstance(caught.value.log, str)
     gives_the_known_current(one_engine)
+
+
+def test_a_compiled_model_that_is_none_is_an_error_with_its_file(
+    engine: NgspiceEngine, gives_the_known_current: Recovers, tmp_path: Path
+):
+    file = tmp_path / "cell.osdi"
+    file.write_text("this is no library")
+    deck = replace(circuit("Rin in 0 1"), osdi=(str(file),))
+    with pytest.raises(DeckError, match=r"cell\.osdi"):
+        engine.run(deck, TWO_POINTS)
+    gives_the_known_current(engine)
+    file.unlink()
+    with pytest.raises(DeckError, match="no compiled Verilog-A model"):
+        replace(deck)
 
 
 def test_a_resistor_of_zero_reaches_no_engine():
@@ -247,7 +268,10 @@ def test_a_worker_killed_while_idle_is_replaced_without_an_error(
     gives_the_known_current(engine)
 
 
-def test_a_worker_killed_while_busy_is_an_error(engine: NgspiceEngine, gives_the_known_current: Recovers):
+def test_a_worker_killed_while_busy_is_an_error_without_fallbacks(
+    engine: NgspiceEngine, gives_the_known_current: Recovers
+):
+    engine.fallbacks = False
     deck, values, _ = known_circuit()
     gives_the_known_current(engine)
     worker = engine.worker_pid

@@ -1,4 +1,4 @@
-"""Jobs side by side: their order, their progress, and the end of everything when one fails."""
+"""Points side by side: their order, their progress, and the end of everything when one fails."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mdls_cosim.characterize import Job, run_jobs
+from mdls_cosim.characterize import DeckPoint, solve_points
 from mdls_cosim.characterize import run as run_module
 from mdls_cosim.errors import InputError, SpiceError, SpiceNoConvergence
 from mdls_cosim.spice import Deck, NgspiceEngine
@@ -23,8 +23,8 @@ RESISTOR = Deck(
 BROKEN = replace(RESISTOR, title="broken", elements=(*RESISTOR.elements, "Rfloat x y 1"))
 
 
-def job(voltage: float, count: int = 1, deck: Deck = RESISTOR) -> Job:
-    return Job(deck, np.full((count, 1), voltage))
+def point(voltage: float, count: int = 1, deck: Deck = RESISTOR) -> DeckPoint:
+    return DeckPoint(deck.title, deck, np.full((count, 1), voltage))
 
 
 class Resistor:
@@ -51,57 +51,57 @@ class Resistor:
 def engines(monkeypatch) -> list[Resistor]:
     started = []
 
-    def start() -> Resistor:
+    def start(_settings) -> Resistor:
         started.append(Resistor())
         return started[-1]
 
-    monkeypatch.setattr(run_module, "NgspiceEngine", start)
+    monkeypatch.setattr(run_module, "start_engine", start)
     return started
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_results_are_in_the_order_of_the_plan(workers, engines):
     voltages = [5.0, 1.0, 3.0, 0.5, 4.0, 2.0, 0.1]  # the first takes longest
-    results = run_jobs([job(voltage) for voltage in voltages], workers)
-    assert [float(result[0, 0]) for result in results] == [voltage / 1000 for voltage in voltages]
+    results = solve_points([point(voltage) for voltage in voltages], workers)
+    assert [float(result["values"][0, 0]) for result in results] == [voltage / 1000 for voltage in voltages]
     assert len(engines) == workers
     assert all(engine.closed for engine in engines)
 
 
 def test_no_more_workers_than_jobs(engines):
-    run_jobs([job(1.0), job(2.0)], workers=16)
+    solve_points([point(1.0), point(2.0)], workers=16)
     assert len(engines) == 2
 
 
 def test_progress_counts_operating_points(engines):
     calls = []
-    run_jobs([job(1.0, 3), job(1.0, 2), job(1.0, 5)], 2, lambda *call: calls.append(call))
+    solve_points([point(1.0, 3), point(1.0, 2), point(1.0, 5)], 2, lambda *call: calls.append(call))
     assert [planned for _, planned in calls] == [10, 10, 10]
     assert calls[-1][0] == 10
     assert [finished for finished, _ in calls] == sorted(finished for finished, _ in calls)
 
 
 def test_nothing_to_do(engines):
-    assert run_jobs([]) == []
+    assert solve_points([]) == []
 
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_workers_are_refused(workers):
     with pytest.raises(InputError, match=r"workers.*1 or more"):
-        run_jobs([job(1.0)], workers)
+        solve_points([point(1.0)], workers)
 
 
 def test_a_given_engine_is_used_and_left_open():
     engine = Resistor()
-    assert len(run_jobs([job(1.0), job(2.0)], engine=engine)) == 2
+    assert len(solve_points([point(1.0), point(2.0)], engine=engine)) == 2
     assert engine.solved == 2
     assert not engine.closed
 
 
 def test_a_failure_drops_what_has_not_begun(engines):
-    jobs = [job(-1.0), *(job(1.0) for _ in range(300))]
+    points = [point(-1.0), *(point(1.0) for _ in range(300))]
     with pytest.raises(SpiceError, match="negative"):
-        run_jobs(jobs, 2)
+        solve_points(points, 2)
     assert sum(engine.solved for engine in engines) < 150
     assert all(engine.closed for engine in engines)
     assert all(engine.running == 0 for engine in engines)
@@ -112,7 +112,7 @@ def test_an_exception_in_the_progress_callback_ends_the_run(engines):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([job(1.0) for _ in range(300)], 2, interrupted)
+        solve_points([point(1.0) for _ in range(300)], 2, interrupted)
     assert sum(engine.solved for engine in engines) < 150
     assert all(engine.closed for engine in engines)
 
@@ -127,7 +127,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def workers_seen(monkeypatch) -> set[int]:
-    """Process ids of all ngspice workers that run_jobs starts."""
+    """Process ids of all ngspice workers that solve_points starts."""
     seen = set()
 
     class Watched(NgspiceEngine):
@@ -136,22 +136,22 @@ def workers_seen(monkeypatch) -> set[int]:
             seen.add(self.worker_pid)
             return super().run(*arguments)
 
-    monkeypatch.setattr(run_module, "NgspiceEngine", Watched)
+    monkeypatch.setattr(run_module, "start_engine", lambda _settings: Watched())
     return seen
 
 
 @pytest.mark.ngspice
 def test_workers_end_with_the_run(workers_seen):
-    results = run_jobs([job(float(voltage), 2) for voltage in range(1, 7)], workers=2)
-    np.testing.assert_allclose([result[:, 0] for result in results], [[v / 1000] * 2 for v in range(1, 7)], rtol=1e-12)
+    results = solve_points([point(float(voltage), 2) for voltage in range(1, 7)], workers=2)
+    np.testing.assert_allclose([result["values"][:, 0] for result in results], [[v / 1000] * 2 for v in range(1, 7)], rtol=1e-12)
     assert 1 <= len(workers_seen) <= 2
     assert not any(is_alive(pid) for pid in workers_seen)
 
 
 @pytest.mark.ngspice
 def test_workers_end_with_a_failed_run(workers_seen):
-    jobs = [job(1.0), job(1.0, deck=BROKEN), *(job(1.0) for _ in range(20))]
+    points = [point(1.0), point(1.0, deck=BROKEN), *(point(1.0) for _ in range(20))]
     with pytest.raises(SpiceNoConvergence, match="broken"):
-        run_jobs(jobs, workers=2)
+        solve_points(points, workers=2)
     assert workers_seen
     assert not any(is_alive(pid) for pid in workers_seen)

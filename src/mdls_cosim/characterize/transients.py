@@ -1,0 +1,74 @@
+"""What experiments in time share: pulses as waves of sources, and the way between states and conductances."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdls_cosim.characterize.circuits import cell_conductances, programmed
+from mdls_cosim.devices import DynamicDevice
+from mdls_cosim.errors import ConfigError
+from mdls_cosim.spice import Engine, Waves
+from mdls_cosim.tiles import SubcircuitCell, TileSpec
+
+Floats = NDArray[np.float64]
+
+EDGE = 0.1
+"""Rise and fall of a pulse, as a share of its width."""
+_STEPS = 20  # longest internal step: so many a width; ngspice takes smaller ones where it has to
+
+
+def raising_sign(tile: TileSpec) -> int:
+    """Sign of the cell voltage that raises the conductance.
+
+    Raises:
+        ConfigError: the state of these cells does not move.
+    """
+    cell, device = tile.cell, tile.device
+    if isinstance(cell, SubcircuitCell) and "state" in cell.pins:
+        return 1 if cell.state.raised_by == "positive" else -1
+    if not isinstance(device, DynamicDevice):
+        raise ConfigError(
+            "these cells have no state that moves",
+            where="tile.cell",
+            value=cell.model if device is None else device.spice_model,
+            limit='a device with a state equation: "vteam", or a subcircuit with a pin "state"',
+            hint="Experiments iv (loops), pulse and write need one.",
+        )
+    return device.raising_sign
+
+
+def start_states(engine: Engine, tile: TileSpec, conductances: Floats) -> Floats:
+    """The states that show these conductances (rows, cols) [S]."""
+    given = programmed(engine, tile, conductances)
+    if "states" in given:
+        return given["states"]
+    assert tile.device is not None
+    return np.asarray(tile.device.state_for(given["conductances"], tile.reference_voltage))
+
+
+def conductances_of(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
+    """I/V of the memristor alone in these states, any shape, at the tile's reference voltage [S]."""
+    if tile.device is None:
+        return cell_conductances(engine, tile, states.ravel()).reshape(states.shape)
+    return np.asarray(tile.device.conductance(states, tile.reference_voltage))
+
+
+def pulse_train(voltages: Floats, width: float) -> tuple[Waves, Floats]:
+    """Trapezoidal pulses of `voltages` (pulses, sources) [V], `width` [s] at full voltage, a width of pause after each.
+
+    Returns the waves, and the time at which each pulse has ended and its pause is over, (pulses,) [s].
+    """
+    count, sources = voltages.shape
+    edge = EDGE * width
+    knots = np.cumsum([edge, width, edge, width])
+    period = knots[-1]
+    times = (np.arange(count)[:, None] * period + knots).ravel()
+    values = np.zeros((count, 4, sources))
+    values[:, :2] = voltages[:, None]
+    waves = Waves(
+        np.concatenate([[0.0], times]),
+        np.concatenate([np.zeros((1, sources)), values.reshape(-1, sources)]),
+        longest_step=width / _STEPS,
+    )
+    return waves, times[3::4]

@@ -1,0 +1,39 @@
+"""`mdls-cosim report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdls_cosim.cli.app import app
+from mdls_cosim.cli.files import Force, check_input, check_output, size_of
+from mdls_cosim.cli.terminal import print_line
+
+
+@app.command()
+def report(
+    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="A Dataset.")],
+    out: Annotated[Path, typer.Option("--out", metavar="REPORT.html", help="The page to write.")],
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures as PNG files besides.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Show everything in a Dataset on one page.
+
+    For each experiment what it shows, figures, tables and failed points; then the specification and where the data
+    came from. The page is one HTML file that needs nothing beside it.
+
+    \b
+    Example:
+      mdls-cosim report tile.h5 --out tile.html
+    """
+    check_input(data)
+    check_output(out, force, source=data)
+    from mdls_cosim.dataset import Dataset
+    from mdls_cosim.report import render_dataset
+
+    render_dataset(Dataset.load(data), out, data.name, figures)
+    print_line(f"wrote {out} ({size_of(out)})")

@@ -1,0 +1,112 @@
+"""VTEAM: a voltage-controlled threshold model of memristors."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from array_api_compat import array_namespace
+from pydantic import Field, model_validator
+
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
+from mdls_cosim.errors import ConfigError
+from mdls_cosim.quantities import PositiveResistance, Rate, Voltage
+
+Exponent = Annotated[float, Field(ge=1, le=20)]
+
+
+class Vteam(DynamicDevice):
+    """A resistance that moves above a positive and below a negative threshold voltage.
+
+        dx/dt =  r_off (V/V_off - 1)^a_off (1 - x^2p)         V > V_off > 0, towards high resistance
+        dx/dt = -r_on  (V/V_on - 1)^a_on  (1 - (1 - x)^2p)    V < V_on < 0, towards low resistance
+        dx/dt =  0                                            between
+        I = V / (R_on + (R_off - R_on) x)                     conduction "linear"
+        I = V / (R_on (R_off/R_on)^x)                         conduction "exponential"
+
+    The state x = (w - w_on)/(w_off - w_on) is 0 at R_on and 1 at R_off; r = |k|/(w_off - w_on) in the symbols of
+    Kvatinsky et al., 10.1109/TCSII.2015.2433536. The window of exponent 2p is Biolek's (Radioengineering 18, 210,
+    2009): it stops the motion at the end ahead only, so no state sticks. Ohmic at a given state. The defaults are
+    set (b) of the paper's examples: fast, bipolar, 1 - 300 kohm.
+    """
+
+    model: Literal["vteam"] = "vteam"
+    on_resistance: PositiveResistance = 1e3
+    """R_on [ohm]."""
+    off_resistance: PositiveResistance = 300e3
+    """R_off [ohm], above R_on."""
+    on_voltage: Voltage = -1.5
+    """V_on [V], below zero."""
+    off_voltage: Voltage = 0.3
+    """V_off [V], above zero."""
+    on_rate: Rate = 216.2 / 3e-9
+    """r_on [1/s]: the speed at V = 2 V_on, window aside."""
+    off_rate: Rate = 0.091 / 3e-9
+    """r_off [1/s]: the speed at V = 2 V_off, window aside."""
+    on_exponent: Exponent = 4.0
+    """a_on."""
+    off_exponent: Exponent = 4.0
+    """a_off."""
+    window_exponent: Annotated[int, Field(ge=1, le=20, strict=True)] = 1
+    """p of the window."""
+    conduction: Literal["linear", "exponential"] = "linear"
+    """How the resistance depends on the state."""
+
+    spice_model: ClassVar[str] = "vteam"
+    linear: ClassVar[bool] = True
+    raising_sign: ClassVar[int] = -1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.off_resistance <= self.on_resistance:
+            raise ConfigError(
+                "an impossible value",
+                where="off_resistance",
+                value=f"{self.off_resistance:g} ohm",
+                limit=f"above on_resistance, {self.on_resistance:g} ohm",
+            )
+        if not self.on_voltage < 0 < self.off_voltage:
+            raise ConfigError(
+                "impossible thresholds",
+                where="on_voltage, off_voltage",
+                value=f"{self.on_voltage:g} V, {self.off_voltage:g} V",
+                limit="on_voltage below 0 V, off_voltage above",
+            )
+        return self
+
+    def current(self, voltage: Array, state: Array) -> Array:
+        return voltage * self.conductance(state)
+
+    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+        if self.conduction == "linear":
+            return 1 / (self.on_resistance + (self.off_resistance - self.on_resistance) * state)
+        xp = array_namespace(state)
+        return xp.exp(-math.log(self.off_resistance / self.on_resistance) * state) / self.on_resistance
+
+    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+        if self.conduction == "linear":
+            return (1 / conductance - self.on_resistance) / (self.off_resistance - self.on_resistance)
+        xp = array_namespace(conductance)
+        return -xp.log(conductance * self.on_resistance) / math.log(self.off_resistance / self.on_resistance)
+
+    def state_rate(self, voltage: Array, state: Array) -> Array:
+        xp = array_namespace(voltage, state)
+        twice = 2 * self.window_exponent
+        off = xp.clip(voltage / self.off_voltage - 1, min=0.0) ** self.off_exponent
+        on = xp.clip(voltage / self.on_voltage - 1, min=0.0) ** self.on_exponent
+        return self.off_rate * off * (1 - state**twice) - self.on_rate * on * (1 - (1 - state) ** twice)
+
+    def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
+        factor = self.thermal_factor(temperature)
+        return {
+            "r_on": self.on_resistance / factor,
+            "r_off": self.off_resistance / factor,
+            "v_on": self.on_voltage,
+            "v_off": self.off_voltage,
+            "rate_on": self.on_rate,
+            "rate_off": self.off_rate,
+            "a_on": self.on_exponent,
+            "a_off": self.off_exponent,
+            "window": self.window_exponent,
+            "exponential": float(self.conduction == "exponential"),
+        }

@@ -1,0 +1,190 @@
+"""What sits at a crossing: a memristor alone, with a selector, with a transistor, or a user's own subcircuit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from mdls_cosim.config import Config
+from mdls_cosim.devices import AnyDevice, AnySelector, Device, ExponentialSelector, Nmos, Ohmic, Selector, Sinh, Vteam
+from mdls_cosim.errors import ConfigError
+from mdls_cosim.quantities import Voltage
+
+
+class SelectorCell(Config):
+    """1S1R: a memristor (row side) in series with a selector (column side)."""
+
+    model: Literal["selector"] = "selector"
+    device: AnyDevice = Ohmic()
+    """The memristor."""
+    selector: AnySelector = ExponentialSelector()
+    """The selector."""
+
+
+class TransistorCell(Config):
+    """1T1R: a memristor from the row line to a transistor's drain; its source is the column (source) line.
+
+    A gate line selects a row: `gate_voltage` on the rows that are read or written, 0 V on the others.
+    """
+
+    model: Literal["transistor"] = "transistor"
+    device: AnyDevice = Ohmic()
+    """The memristor."""
+    transistor: Nmos = Nmos()
+    """The access transistor, bulk at ground."""
+    gate_voltage: Voltage = 1.8
+    """Of a selected row [V]."""
+
+
+class StateDeclaration(Config):
+    """How a user's subcircuit is programmed: through one instance parameter, or through one pin.
+
+    `quantity` says what the number is: "conductance" [S] or "resistance" [ohm] of the cell itself, or a "state" that
+    rises or falls with conductance between `lowest` and `highest`; that relation is then measured in ngspice.
+    """
+
+    parameter: str | None = None
+    """Name of the instance parameter; absent: the pin "state" is held at the number [V]."""
+    quantity: Literal["conductance", "resistance", "state"] = "state"
+    """What the number is."""
+    lowest: float = 0.0
+    """One end of the range of a "state"."""
+    highest: float = 1.0
+    """The other end."""
+    raised_by: Literal["positive", "negative"] = "positive"
+    """Which voltage, row line above column line or below, raises the conductance of a cell with a pin "state"."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.lowest >= self.highest:
+            raise ConfigError("an impossible range", where="highest", value=self.highest, limit=f"above {self.lowest}")
+        return self
+
+
+Pin = Literal["row", "column", "state", "ground"]
+
+
+class SubcircuitCell(Config):
+    """A user's own subcircuit (`FILE.sub`) as a cell, declared in `FILE.toml` beside it.
+
+    In TOML: `model = "subcircuit"`, `file = "my_device.sub"`; the declaration beside it holds
+
+        subcircuit = "my_device"          # the .subckt in the file; the file's own name if absent
+        pins = ["row", "column"]          # in the order of its .subckt line; also "state", "ground"
+        osdi = "my_device.osdi"           # a compiled Verilog-A model, where the subcircuit needs one
+        state = {parameter = "g", quantity = "conductance"}
+        parameters = {thickness = 5e-9}   # other instance parameters
+
+    The text of the file becomes part of the configuration, and so of every dataset's provenance. A pin "state" is
+    the state's voltage, and takes its rate of change as a current (spice_models/vteam.sub shows the form): such a
+    cell can be written and pulsed too.
+    """
+
+    model: Literal["subcircuit"] = "subcircuit"
+    subcircuit: str
+    """Name of the .subckt."""
+    text: str
+    """The whole file."""
+    pins: Annotated[tuple[Pin, ...], Field(min_length=2)] = ("row", "column")
+    """What each pin connects to."""
+    state: StateDeclaration
+    """How it is programmed."""
+    parameters: dict[str, float] = Field(default_factory=dict)
+    """Other instance parameters."""
+    osdi: str | None = None
+    """Path of a compiled Verilog-A model."""
+    osdi_hash: str | None = None
+    """sha256 of that file; found when the declaration is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
+        if not (isinstance(data, dict) and "file" in data):
+            return data
+        given = dict(data)
+        folder = (info.context or {}).get("folder", "")
+        path = Path(folder) / str(given.pop("file"))
+        text = _read(path, "the subcircuit of the cell")
+        beside = path.with_suffix(".toml")
+        try:
+            declared = tomllib.loads(_read(beside, "the declaration of the cell's pins and state"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"TOML syntax: {error}", where=str(beside)) from None
+        if isinstance(declared.get("osdi"), str):
+            compiled = (path.parent / declared["osdi"]).resolve()
+            declared["osdi"] = str(compiled)
+            try:
+                declared["osdi_hash"] = f"sha256:{hashlib.sha256(compiled.read_bytes()).hexdigest()}"
+            except OSError as error:
+                raise ConfigError(
+                    f"the compiled Verilog-A model of the cell cannot be read ({error.strerror})", where=str(compiled)
+                ) from None
+        return {"subcircuit": path.stem, **declared, **given, "text": text}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for pin in ("row", "column"):
+            if self.pins.count(pin) != 1:
+                raise ConfigError("every cell has this pin once", where="pins", value=list(self.pins), limit=pin)
+        if self.pins.count("state") > 1:
+            raise ConfigError("a cell has one state", where="pins", value=list(self.pins), limit="state once")
+        if (self.state.parameter is None) != ("state" in self.pins):
+            raise ConfigError(
+                "a cell is programmed either through a parameter or through its pin",
+                where="state.parameter",
+                value=self.state.parameter,
+                limit="a parameter's name, or none and a pin state",
+            )
+        match = re.search(rf"^\s*\.subckt\s+{re.escape(self.subcircuit)}\s+(.*)$", self.text, re.I | re.M)
+        if match is None:
+            found = re.findall(r"^\s*\.subckt\s+(\S+)", self.text, re.I | re.M)
+            raise ConfigError(
+                "no such subcircuit in the cell's file",
+                where="subcircuit",
+                value=self.subcircuit,
+                limit=", ".join(found) or "a file with a .subckt line",
+            )
+        pins = [word for word in match[1].lower().split(" params:")[0].split() if "=" not in word]
+        if len(pins) != len(self.pins):
+            raise ConfigError(
+                "the subcircuit has another number of pins",
+                where="pins",
+                value=f"{len(self.pins)} ({', '.join(self.pins)})",
+                limit=f"{len(pins)} ({', '.join(pins)})",
+            )
+        return self
+
+
+PassiveCell = Ohmic | Sinh | Vteam
+AnyCell = Annotated[PassiveCell | SelectorCell | TransistorCell | SubcircuitCell, Field(discriminator="model")]
+"""Any cell, told apart in TOML by its `model` key; a bare device is a passive cell (0T1R)."""
+
+
+def memristor(cell: AnyCell) -> Device | None:
+    """The memristor of a cell; None for a user's subcircuit, whose inside is its own."""
+    if isinstance(cell, Device):
+        return cell
+    return None if isinstance(cell, SubcircuitCell) else cell.device
+
+
+def hysteretic(cell: AnyCell) -> bool:
+    """Whether a read of the cell needs the branch that its selector is on."""
+    return isinstance(cell, SelectorCell) and cell.selector.hysteretic
+
+
+def selector_of(cell: AnyCell) -> Selector | None:
+    """The selector of a cell, if any."""
+    return cell.selector if isinstance(cell, SelectorCell) else None
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"{what} cannot be read ({reason})", where=str(path)) from None
