@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import elementwise
 
-from mdls_cosim.devices import ThresholdSelector
+from mdls_cosim.devices import ROOM_TEMPERATURE, ThresholdSelector
 from mdls_cosim.errors import InputError, SpiceNoConvergence
 from mdls_cosim.spice import Engine, OperatingPoints, Waveforms
 from mdls_cosim.tiles import (
@@ -38,10 +39,10 @@ _MOST_BRANCH_STEPS = 50
 def programmed(engine: Engine, tile: TileSpec, conductances: ArrayLike) -> dict[str, Any]:
     """How `tile_deck` is told these conductances (rows, cols) [S]: `conductances=` itself, or `states=` found for them.
 
-    The state of a user's subcircuit is found in ngspice, at the tile's reference voltage, by regula falsi.
+    The state of a user's subcircuit is found in ngspice, at the tile's reference voltage and 300 K.
 
     Raises:
-        InputError: a conductance that the declared range of the state does not reach.
+        InputError: a conductance that the declared range of the state does not reach, or jumps over.
     """
     given = np.asarray(conductances, dtype=np.float64)
     cell = tile.cell
@@ -49,34 +50,42 @@ def programmed(engine: Engine, tile: TileSpec, conductances: ArrayLike) -> dict[
         return {"conductances": given}
     wanted, places = np.unique(given, return_inverse=True)
     low, high = (np.full(len(wanted), end) for end in (cell.state.lowest, cell.state.highest))
-    at_low, at_high = (cell_conductances(engine, tile, ends) for ends in (low, high))
-    reached = np.minimum(at_low, at_high), np.maximum(at_low, at_high)
-    out = (wanted < reached[0] * (1 - 1e-9)) | (wanted > reached[1] * (1 + 1e-9))
+    ends = cell_conductances(engine, tile, np.array([cell.state.lowest, cell.state.highest]))
+    out = (wanted < ends.min() * (1 - 1e-9)) | (wanted > ends.max() * (1 + 1e-9))
     if out.any():
         raise InputError(
             f"{np.count_nonzero(out)} conductances that no state of {cell.subcircuit} has",
             value=f"{wanted[out][0]:.6g} S",
-            limit=f"{reached[0].min():.6g} to {reached[1].max():.6g} S",
+            limit=f"{ends.min():.6g} to {ends.max():.6g} S",
             hint="Change conductance_range, or state.lowest and state.highest in the declaration of the cell.",
         )
-    state = low
-    miss_low, miss_high = np.log(at_low / wanted), np.log(at_high / wanted)
-    for _ in range(100):
-        span = miss_high - miss_low
-        state = np.where(span == 0, low, (low * miss_high - high * miss_low) / np.where(span == 0, 1, span))
-        miss = np.log(cell_conductances(engine, tile, state) / wanted)
-        if np.abs(miss).max() < 1e-12 or np.abs(high - low).max() < 1e-15:
-            break
-        left = np.sign(miss) == np.sign(miss_low)
-        # Illinois: an end that stays gives half its weight, else one end would never move.
-        low, miss_low = np.where(left, state, low), np.where(left, miss, miss_low / 2)
-        high, miss_high = np.where(left, high, state), np.where(left, miss_high / 2, miss)
-    return {"states": state[places].reshape(given.shape)}
+
+    def miss(states: Floats, targets: Floats) -> Floats:
+        return cell_conductances(engine, tile, states.ravel()).reshape(states.shape) / targets - 1
+
+    targets = np.clip(wanted, ends.min(), ends.max())
+    # At G = 0 the ratio has no meaning; what conducts nothing is then an end of the range itself.
+    searched = targets > 0
+    states = np.where(ends[0] <= ends[1], low, high)
+    if searched.any():
+        bracket = (low[searched], high[searched])
+        tolerances = {"xatol": 0.0, "xrtol": 1e-13, "fatol": 1e-10, "frtol": 0.0}
+        found = elementwise.find_root(miss, bracket, args=(targets[searched],), tolerances=tolerances, maxiter=80)
+        states[searched] = found.x
+        missed = np.abs(np.asarray(found.f_x))
+        if not (missed < 1e-6).all():
+            raise InputError(
+                f"the conductance of {cell.subcircuit} jumps over its state",
+                value=f"{targets[searched][missed.argmax()]:.6g} S, missed by {missed.max():.2g}",
+                limit="a conductance that follows the state without gaps",
+                hint="Check the cell's I-V against its state, or keep conductance_range off the gap.",
+            )
+    return {"states": states[places].reshape(given.shape)}
 
 
 def cell_conductances(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
-    """I/V of single cells in these states (cells,) at the reference voltage [S]: one row, a column a cell."""
-    row = tile.bare(1, len(states))
+    """I/V of single cells in these states (cells,) at the reference voltage and 300 K [S]: one row, a column a cell."""
+    row = tile.bare(1, len(states)).replace(temperature=ROOM_TEMPERATURE)
     voltages = [tile.reference_voltage] if tile.reference_voltage else [_SMALL, -_SMALL]
     deck = tile_deck(row, states=states[None])
     currents = engine.run(deck, np.array(voltages)[:, None]).values
@@ -89,11 +98,13 @@ class Solution:
 
     result: what the deck's probes are
     on:     (vectors, rows, cols), the branches of selectors with hysteresis; all False without
+    faults: those of the deck
     """
 
     tile: TileSpec
     result: OperatingPoints
     on: NDArray[np.bool_]
+    faults: LineFaults | None = None
 
     def measured(self, columns: Sequence[int]) -> Floats:
         """What the sense side says of the column currents (vectors, len(columns)) [A]."""
@@ -101,7 +112,7 @@ class Solution:
 
     def line_voltages(self) -> tuple[Floats, Floats]:
         """Row and column line voltages at every cell, each (vectors, rows, cols) [V]; needs `nodes=True`."""
-        return line_voltages(self.tile, self.result)
+        return line_voltages(self.tile, self.result, self.faults)
 
 
 def solve(
@@ -133,16 +144,16 @@ def solve(
     shape = (len(given), tile.rows, tile.cols)
     if not (isinstance(tile.cell, SelectorCell) and isinstance(tile.cell.selector, ThresholdSelector)):
         result = engine.run(tile_deck(tile, **state, **options, nodes=nodes), given)
-        return Solution(tile, result, np.zeros(shape, dtype=bool))
+        return Solution(tile, result, np.zeros(shape, dtype=bool), faults)
     deck = tile_deck(tile, **state, **options, nodes=True)
     branch = np.zeros(shape)
     for _ in range(_MOST_BRANCH_STEPS):
         result = engine.run(deck, np.concatenate([given, branch.reshape(len(given), -1)], axis=1))
         middle = [f"v(mid{row}_{col})" for row in range(tile.rows) for col in range(tile.cols)]
-        columns = line_voltages(tile, result)[1]
+        columns = line_voltages(tile, result, faults)[1]
         settled = tile.cell.selector.consistent_branch(result.columns(middle).reshape(shape) - columns, branch)
         if np.array_equal(settled, branch):
-            return Solution(tile, result, branch > 0)
+            return Solution(tile, result, branch > 0, faults)
         branch = settled
     raise SpiceNoConvergence(
         "the selectors find no branches that fit their voltages",
@@ -153,9 +164,11 @@ def solve(
     )
 
 
-def line_voltages(tile: TileSpec, result: OperatingPoints | Waveforms) -> tuple[Floats, Floats]:
+def line_voltages(
+    tile: TileSpec, result: OperatingPoints | Waveforms, faults: LineFaults | None = None
+) -> tuple[Floats, Floats]:
     """Row and column line voltages at every cell, each (points, rows, cols) [V], of a deck made with `nodes=True`."""
-    row_wires, column_wires = row_nets(tile), column_nets(tile)
+    row_wires, column_wires = row_nets(tile, faults), column_nets(tile, faults)
     cells = [(row, col) for row in range(tile.rows) for col in range(tile.cols)]
     rows = result.columns([f"v({row_wires[row][col]})" for row, col in cells])
     columns = result.columns([f"v({column_wires[col][row]})" for row, col in cells])

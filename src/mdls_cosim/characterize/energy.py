@@ -35,13 +35,17 @@ from mdls_cosim.characterize.transients import EDGE, start_states
 from mdls_cosim.config import Config
 from mdls_cosim.dataset import Array
 from mdls_cosim.devices import DynamicDevice
-from mdls_cosim.errors import NotAvailable
+from mdls_cosim.errors import NotAvailable, SpiceNoConvergence
 from mdls_cosim.quantities import Amplitude as PositiveVoltage
 from mdls_cosim.quantities import Duration, Voltage
 from mdls_cosim.spice import Engine, Waveforms, Waves
 from mdls_cosim.tiles import Ends, SelectorCell, TileSpec, TransistorCell, tile_deck
 
 Floats = NDArray[np.float64]
+
+_AT_REST = 1e-5
+_MOST_EXTENSIONS = 20
+_MOST_STEPS = 20_000
 
 PARTS = ("drivers", "wires", "cells", "sense")
 """Where energy goes."""
@@ -159,11 +163,18 @@ class EnergyPoint(Point):
         deck = tile_deck(tile, **state, ends=self.ends, gates=gates, transient=True, nodes=True)
         states = start_states(engine, tile, self.conductances)
         edge = EDGE * self.width
-        rest = max(edge, 30 * slowest_time_constant(tile, self.conductances))
-        knots = np.cumsum([0.0, edge, self.width, edge, rest])
+        rest = max(edge, 10 * slowest_time_constant(tile, self.conductances))
         values = np.outer([0.0, 1.0, 1.0, 0.0, 0.0], self.voltages)
-        waves = Waves(knots, values, longest_step=min(self.width, rest) / 40)
-        return energies(tile, self.ends, waves, engine.transient(deck, waves), states)
+        for _ in range(_MOST_EXTENSIONS):
+            knots = np.cumsum([0.0, edge, self.width, edge, rest])
+            waves = Waves(knots, values, longest_step=max(min(self.width, rest) / 80, knots[-1] / _MOST_STEPS))
+            result = engine.transient(deck, waves)
+            left = max(float(np.abs(lines[-1]).max()) for lines in line_voltages(tile, result))
+            # Stored energy goes with the square of what is left.
+            if left < _AT_REST * np.abs(self.voltages).max():
+                return energies(tile, self.ends, waves, result, states)
+            rest *= 2
+        raise SpiceNoConvergence("the tile does not come to rest", where=deck.title, value=f"not in {rest / 2:.3g} s")
 
     def blank(self) -> Results:
         shapes = {"energy": (), "parts": (len(PARTS),), "residual": (), "selected": ()}
@@ -182,33 +193,34 @@ def energies(tile: TileSpec, ends: Ends, waves: Waves, result: Waveforms, states
     names += [("col", j) for j, end in enumerate(ends.columns) if end == "drive"]
     driven = np.stack([np.interp(times, waves.times, values) for values in waves.values.T], axis=1)
     drawn = -result.columns([f"i(v{line}{index})" for line, index in names])
-    delivered = _integral(driven * drawn, times)
+    delivered = _integral(driven, drawn, times)
     drivers = np.zeros(1)
     if tile.driver_resistance:
         drops = [
             source[:, None] - _reached(tile, rows, columns, line, index)
             for source, (line, index) in zip(driven.T, names, strict=True)
         ]
-        drivers = _integral((np.concatenate(drops, axis=1) ** 2).sum(axis=1) / tile.driver_resistance, times)
+        drop = np.concatenate(drops, axis=1)
+        drivers = _integral(drop, drop / tile.driver_resistance, times)
     wires = np.zeros(1)
     factor = tile.wire_factor
     for lines, axis, resistance in ((rows, 2, tile.row_line_resistance), (columns, 1, tile.column_line_resistance)):
         if resistance:
-            wires = wires + _integral((np.diff(lines, axis=axis) ** 2).sum(axis=(1, 2)) / (resistance * factor), times)
-    power = (rows - columns) * _cell_currents(tile, result, rows, columns, states)
-    cells = _integral(power.sum(axis=(1, 2)), times)
+            drop = np.diff(lines, axis=axis)
+            wires = wires + _integral(drop, drop / (resistance * factor), times).sum()
+    cells = _integral(rows - columns, _cell_currents(tile, result, rows, columns, states), times)
     sensed = [j for j, end in enumerate(ends.columns) if end == "sense"]
     sense = np.zeros(1)
     if sensed:
         currents = result.columns([f"i(vcol{j})" for j in sensed])
-        sense = _integral((columns[:, -1, sensed] * currents).sum(axis=1), times)
+        sense = _integral(columns[:, -1, sensed], currents, times)
     total = float(delivered.sum())
     parts = np.array([float(part.sum()) for part in (drivers, wires, cells, sense)])
     return {
         "energy": np.array(total),
         "parts": parts,
         "residual": np.array((total - parts.sum()) / total),
-        "selected": np.array(float(_integral(power[:, 0, -1], times).sum())),
+        "selected": np.array(float(cells[0, -1])),
     }
 
 
@@ -232,6 +244,12 @@ def _cell_currents(tile: TileSpec, result: Waveforms, rows: Floats, columns: Flo
     return device.thermal_factor(tile.temperature) * np.asarray(device.current(rows - lower, states))
 
 
-def _integral(values: Floats, times: Floats) -> Floats:
-    """Over time by the trapezoidal rule, that of the simulator; keeps further axes."""
-    return np.atleast_1d(np.trapezoid(values, times, axis=0))
+def _integral(voltages: Floats, currents: Floats, times: Floats) -> Floats:
+    """Of the product over time [J], for what is straight between the points of time (axis 0); keeps further axes.
+
+    By Tellegen's theorem the products of the voltages of one instant and the currents of another balance too, so the
+    rule is as exact for the balance as it is for each part.
+    """
+    before, after = (voltages[:-1], currents[:-1]), (voltages[1:], currents[1:])
+    products = 2 * (before[0] * before[1] + after[0] * after[1]) + before[0] * after[1] + after[0] * before[1]
+    return np.tensordot(np.diff(times) / 6, products, axes=1)

@@ -29,6 +29,7 @@ from mdls_cosim.characterize.experiment import Experiment
 from mdls_cosim.characterize.patterns import INPUT_CLASSES, InputClass, draw_conductances, draw_inputs
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
+from mdls_cosim.errors import InputError
 from mdls_cosim.quantities import Amplitude, PositiveResistance
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import LineFaults, TileSpec
@@ -61,6 +62,17 @@ class FaultsPlan(Experiment):
 
     def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
         """One a kind and tile; the healthy tiles first."""
+        for kind in self.kinds:
+            along = tile.rows if kind.endswith("rows") else tile.cols
+            there = along - kind.startswith("shorted")
+            if not kind.startswith("stuck") and self.lines > there:
+                raise InputError(
+                    f"more {kind.replace('_', ' ')} than the tile has places for",
+                    where="faults.lines",
+                    value=self.lines,
+                    limit=f"{there} in a tile of {tile.rows}x{tile.cols}",
+                    hint="Lower lines, or leave the kind out of kinds.",
+                )
         points: list[Point] = []
         for kind in (None, *self.kinds):
             for number in range(self.tiles):

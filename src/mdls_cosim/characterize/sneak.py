@@ -65,8 +65,10 @@ class SneakPlan(Experiment):
         margins: list[Point] = [SneakPoint(scheme, tile, span, self.voltage, scheme) for scheme in self.schemes]
         if not self.largest:
             return margins
+        # Of one key for every size of a campaign: searched once.
+        smallest = tile.replace(rows=1, cols=1)
         return margins + [
-            LargestPoint(f"largest, {scheme}", tile, span, self.voltage, scheme, self.limit, self.largest)
+            LargestPoint(f"largest, {scheme}", smallest, span, self.voltage, scheme, self.limit, self.largest)
             for scheme in self.schemes
         ]
 

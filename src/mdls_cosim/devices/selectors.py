@@ -58,11 +58,13 @@ class ExponentialSelector(Selector):
 class ThresholdSelector(Selector):
     """An ovonic threshold switch: off until V_th, then on until its voltage falls below V_hold.
 
-        I = V/R_off + b h(|V| - V_hold) sgn(V)/R_on,    h(u) = (u + sqrt(u^2 + d^2))/2 - h_0,  d = 1 mV
-        db/dt = (1 - b)/t_s where |V| > V_th,  -b/t_s where |V| < V_hold,  0 between
+        I = V/R_off + c(b) h(|V| - V_hold) sgn(V)/R_on,    h(u) = (u + sqrt(u^2 + d^2))/2 - h_0,  d = 1 mV
+        db/dt = (b_inf - b)/t_s,    b_inf = 1 where |V| > V_th,  0 where |V| < V_hold,  between them step(b - 1/2)
 
-    The branch b is 0 (off) or 1 (on) at rest; h_0 makes the current zero at 0 V. On, the voltage stays near V_hold, as
-    measured devices snap back. Piecewise-linear branches with the usual figures of chalcogenide switches.
+    The branch b is 0 (off) or 1 (on) at rest; h_0 makes the current zero at 0 V. It conducts from b = 1/2 on,
+    c = 3s^2 - 2s^3 with s = 2b - 1: were it to conduct earlier, its own voltage would fall below V_th before it is on,
+    and it would hang there. On, the voltage stays near V_hold, as measured devices snap back. The steps are smooth,
+    over d in voltage and 0.02 in b. Piecewise-linear branches with the usual figures of chalcogenide switches.
     """
 
     model: Literal["threshold"] = "threshold"
@@ -95,7 +97,9 @@ class ThresholdSelector(Selector):
         xp = array_namespace(voltage, branch)
         above = xp.abs(voltage) - self.hold_voltage
         smooth = (above + xp.sqrt(above**2 + CORNER**2)) / 2 - self._corner_offset()
-        return voltage / self.off_resistance + branch * smooth * xp.tanh(voltage / CORNER) / self.on_resistance
+        share = xp.clip(2 * branch - 1, min=0.0, max=1.0)
+        share = share**2 * (3 - 2 * share)
+        return voltage / self.off_resistance + share * smooth * xp.tanh(voltage / CORNER) / self.on_resistance
 
     def consistent_branch(self, voltage: Array, branch: Array) -> Array:
         """The branch (0 or 1) that a selector at `voltage` [V], now on `branch`, goes to."""

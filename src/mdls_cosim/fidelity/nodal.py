@@ -82,7 +82,9 @@ class _Linear(ProgrammedNodal):
     def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
         super().__init__(spec, conductances, tolerance)
         tiles = conductances.shape[:-2]
-        flat = self._states.reshape(-1, spec.rows, spec.cols)
+        # Of a linear cell I/V is the same at every voltage, whatever its state is.
+        self._double = conductances.double()
+        flat = self._double.reshape(-1, spec.rows, spec.cols)
         step = max(1, _CHUNK // (spec.rows * spec.cols * min(spec.rows, spec.cols)))
         chunks = [effective_conductances(chunk, self._wires) for chunk in flat.split(step)]
         self._effective = torch.cat(chunks).reshape(*tiles, spec.rows, spec.cols)
@@ -95,9 +97,9 @@ class _Linear(ProgrammedNodal):
         return voltages @ self._effective.to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
-        sweep = factorise(self._states, self._wires)
+        sweep = factorise(self._double, self._wires)
         driven = voltages.double().mT
-        tiles = torch.broadcast_shapes(self._states.shape[:-2], driven.shape[:-2])
+        tiles = torch.broadcast_shapes(self._double.shape[:-2], driven.shape[:-2])
         driven = driven.expand(*tiles, -1, -1)
         injected = driven.new_zeros((*tiles, self.spec.cols, self.spec.rows, driven.shape[-1]))
         cell_voltages, currents = sweep.solve(driven, injected)

@@ -1,5 +1,6 @@
 """Reports: figures, tables, and one self-contained HTML page. Reads results and formats them; computes nothing."""
 
+from mdls_cosim.report.dataset_page import render_dataset
 from mdls_cosim.report.page import render_demo
 from mdls_cosim.report.tables import (
     Table,
@@ -18,6 +19,7 @@ __all__ = [
     "fit_table",
     "fitted_parameters",
     "layer_table",
+    "render_dataset",
     "render_demo",
     "settings_table",
     "time_table",

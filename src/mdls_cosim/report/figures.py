@@ -16,7 +16,10 @@ from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.style import COLOURS, GREY, LABELS, MAP, MARKERS, SERIES, STYLE
 from mdls_cosim.report.wording import Level, error_percent, finite
 
-_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))
+_PREFIXES = (
+    (1e9, "G"), (1e6, "M"), (1e3, "k"),
+    (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"), (1e-18, "a"),
+)  # fmt: skip
 _MOST_CURVES = 8
 
 
@@ -93,13 +96,13 @@ def draw_current_voltage(curves: Mapping[str, Any]) -> Figure:
     conductances = np.asarray(curves["conductances"], dtype=float)
     voltages, spice, fitted = (np.asarray(curves[name], dtype=float) for name in ("voltages", "spice", "fitted"))
     figure, axes = _figure(6.4, 4.6)
-    scale, prefix = _scaled(spice)
+    scale, prefix = scaled(spice)
     # Few enough curves to name, and few enough rings to see the line between them.
     shown = np.argsort(-conductances)
     if len(shown) > _MOST_CURVES:
         shown = shown[np.linspace(0, len(shown) - 1, _MOST_CURVES).round().astype(int)]
     step = max(1, voltages.shape[1] // 20)
-    for cell, colour in zip(shown, _ramp(len(shown)), strict=True):
+    for cell, colour in zip(shown, ramp(len(shown)), strict=True):
         name = format_quantity(float(conductances[cell]), "S", 3)
         axes.plot(voltages[cell], fitted[cell] / scale, color=colour, label=f"fitted, {name}")
         axes.plot(
@@ -166,9 +169,9 @@ def draw_scatter(curves: Mapping[str, Any], audit: Mapping[str, Any] | None = No
     layers = np.full(len(spice), "", dtype=object) if named is None else np.asarray(named, dtype=object)
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
-    scale, prefix = _scaled(np.concatenate([spice, surrogate]))
+    scale, prefix = scaled(np.concatenate([spice, surrogate]))
     difference = surrogate - spice
-    small, small_prefix = _scaled(difference)
+    small, small_prefix = scaled(difference)
     low, high = min(spice.min(), surrogate.min()) / scale, max(spice.max(), surrogate.max()) / scale
     upper.plot([low, high], [low, high], color=GREY, linewidth=1.2, zorder=1)
     lower.axhline(0, color=GREY, linewidth=1.2, zorder=1)
@@ -214,15 +217,16 @@ def _accuracy_axis(axes: Axes, bottom: float, top: float) -> None:
     axes.set_ylabel("Test accuracy")
 
 
-def _scaled(values: np.ndarray) -> tuple[float, str]:
-    """The SI prefix that suits the largest value."""
-    largest = float(np.max(np.abs(values))) if values.size else 0.0
+def scaled(values: np.ndarray) -> tuple[float, str]:
+    """The SI prefix that suits the largest value; NaN is passed over."""
+    known = values[np.isfinite(values)]
+    largest = float(np.max(np.abs(known))) if known.size else 0.0
     return next(((scale, prefix) for scale, prefix in _PREFIXES if largest >= scale), (1.0, ""))
 
 
-def _ramp(count: int) -> list[Any]:
-    """Colours from light to dark of the map, its pale end left out."""
-    return [colormaps[MAP](place) for place in np.linspace(0.88, 0.0, count)]
+def ramp(count: int) -> list[Any]:
+    """Colours from light to dark of the map, its pale end left out; a single one is dark."""
+    return [colormaps[MAP](place) for place in np.linspace(0.88 if count > 1 else 0.0, 0.0, count)]
 
 
 def _error_words(audit: Mapping[str, Any]) -> str:

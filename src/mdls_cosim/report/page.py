@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import BaseLoader, Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from mdls_cosim.report.style import LABELS
 from mdls_cosim.report.tables import Table, class_table, fit_table, layer_table, settings_table, time_table, tool_table
@@ -18,8 +18,6 @@ from mdls_cosim.report.wording import ACRONYMS, Level, error_percent, finite, le
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-TEMPLATE = "demo.html.j2"
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,34 @@ def render_demo(
     """
     accuracies = levels(results.get("accuracy"))
     accuracies = {name: accuracies[name] for name in LABELS if name in accuracies}
-    pictures = {name: _picture(figure, alt) for name, (figure, alt) in _figures(results, curves, accuracies).items()}
+    pictures = {name: as_picture(figure, alt) for name, (figure, alt) in _figures(results, curves, accuracies).items()}
     if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            (figures / f"{name}.png").write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+        write_figures(pictures, figures)
+    words = _words(results, accuracies)
+    write_page(path, "demo.html.j2", accuracies=accuracies, pictures=pictures, **words, **_tables(results))
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Writes `template`, filled with `content`, as one HTML file."""
     environment = Environment(
-        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    template = resources.files("mdls_cosim.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    page = environment.from_string(template).render(
-        accuracies=accuracies, pictures=pictures, **_words(results, accuracies), **_tables(results)
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(environment.get_template(template).render(**content), encoding="utf-8")
+
+
+def write_figures(pictures: Mapping[str, Picture], folder: Path) -> None:
+    """Writes pictures as PNG files into `folder`, made if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+
+
+def _template(name: str) -> str:
+    return resources.files("mdls_cosim.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _figures(
@@ -91,7 +104,8 @@ def _holds(curves: Mapping[str, Any], name: str, *arrays: str) -> bool:
     return bool(entry) and all(array in entry and np.size(entry[array]) for array in arrays)
 
 
-def _picture(figure: Figure, alt: str) -> Picture:
+def as_picture(figure: Figure, alt: str) -> Picture:
+    """The figure as a PNG inside the page."""
     from mdls_cosim.report.figures import to_png
 
     png = to_png(figure)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.report.wording import ACRONYMS, capital, error_percent, finite, flat, quantity, seconds, words
+
+if TYPE_CHECKING:
+    from mdls_cosim.store import Array
 
 RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
 """Of a tile, in the order that readers of TileSpec know."""
@@ -89,12 +92,30 @@ def tool_table(tools: Mapping[str, Any]) -> Table | None:
     return Table(("Tool", "Version"), rows, names=2) if rows else None
 
 
+def array_table(experiments: Mapping[str, Mapping[str, Array]]) -> Table | None:
+    """Arrays of experiments with their axes and units."""
+    rows = tuple(
+        (
+            f"{group}/{name}",
+            ", ".join(map(" ".join, zip(array.dims, map(str, array.values.shape), strict=True))),
+            array.units,
+        )
+        for group, arrays in experiments.items()
+        for name, array in arrays.items()
+    )
+    return Table(("Array", "Axes", "Unit"), rows, names=3) if rows else None
+
+
 def time_table(stages: Mapping[str, Any]) -> Table | None:
     """How long every stage took."""
     rows = [
         (capital(words(name)), seconds(value)) for name, entry in stages.items() if (value := finite(entry)) is not None
     ]
     return Table(("Stage", "Time"), tuple(rows)) if rows else None
+
+
+def _axes(array: Array) -> str:
+    return ", ".join(f"{name} {length}" for name, length in zip(array.dims, array.values.shape, strict=True))
 
 
 def _is_list(value: Any) -> bool:

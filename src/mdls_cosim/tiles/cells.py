@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -58,6 +59,8 @@ class StateDeclaration(Config):
     """The other end."""
     raised_by: Literal["positive", "negative"] = "positive"
     """Which voltage, row line above column line or below, raises the conductance of a cell with a pin "state"."""
+    speed: str | None = None
+    """Name of an instance parameter that multiplies the state's rate, for spread between cells and cycles."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -140,16 +143,16 @@ class SubcircuitCell(Config):
                 value=self.state.parameter,
                 limit="a parameter's name, or none and a pin state",
             )
-        match = re.search(rf"^\s*\.subckt\s+{re.escape(self.subcircuit)}\s+(.*)$", self.text, re.I | re.M)
-        if match is None:
-            found = re.findall(r"^\s*\.subckt\s+(\S+)", self.text, re.I | re.M)
+        headers = _subcircuits(self.text)
+        if self.subcircuit.lower() not in headers:
+            found = list(headers)
             raise ConfigError(
                 "no such subcircuit in the cell's file",
                 where="subcircuit",
                 value=self.subcircuit,
                 limit=", ".join(found) or "a file with a .subckt line",
             )
-        pins = [word for word in match[1].lower().split(" params:")[0].split() if "=" not in word]
+        pins = headers[self.subcircuit.lower()]
         if len(pins) != len(self.pins):
             raise ConfigError(
                 "the subcircuit has another number of pins",
@@ -158,6 +161,17 @@ class SubcircuitCell(Config):
                 limit=f"{len(pins)} ({', '.join(pins)})",
             )
         return self
+
+
+def _subcircuits(text: str) -> dict[str, list[str]]:
+    """Names of pins by subcircuit, lower case: continuation lines joined, comments and parameters left out."""
+    lines = [re.split(r"[$;]", line, maxsplit=1)[0] for line in text.lower().splitlines() if not line.startswith("*")]
+    joined = re.sub(r"\n\s*\+", " ", "\n".join(lines))
+    headers = {}
+    for words in re.findall(r"^\s*\.subckt\s+(.*)$", joined, re.M):
+        name, *rest = re.sub(r"\s*=\s*", "=", words).split()
+        headers[name] = [word for word in takewhile(lambda word: word != "params:", rest) if "=" not in word]
+    return headers
 
 
 PassiveCell = Ohmic | Sinh | Vteam

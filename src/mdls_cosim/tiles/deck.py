@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -264,7 +264,7 @@ class _Cells:
         gates: Sequence[float] | None,
         speeds: ArrayLike | None,
     ) -> None:
-        self.speeds = None if speeds is None else np.broadcast_to(np.asarray(speeds, dtype=float), states.shape)
+        self.speeds = None if speeds is None else _checked_speeds(speeds, states.shape)
         self.spec, self.cell, self.states, self.transient = spec, spec.cell, states, transient
         self.gates = self._gate_voltages(gates)
         self.tags = [f"{row}_{col}" for row in range(spec.rows) for col in range(spec.cols)]
@@ -336,6 +336,14 @@ class _Cells:
         parameters: dict[str, Any] = dict(cell.parameters)
         if cell.state.parameter is not None:
             parameters[cell.state.parameter] = self.states
+        if self.speeds is not None and cell.state.speed is not None:
+            parameters[cell.state.speed] = self.speeds
+        elif self.speeds is not None and (self.speeds != 1).any():
+            raise InputError(
+                f"spread of the speed of {cell.subcircuit}, which declares no parameter for it",
+                where="state.speed",
+                hint="Name the parameter that multiplies the state's rate in the declaration of the cell.",
+            )
         nets = {"row": plus, "column": minus, "ground": ["cellground"] * len(plus)}
         nets["state"] = [f"state{tag}" for tag in self.tags]
         pins = [" ".join(one) for one in zip(*(nets[pin] for pin in cell.pins), strict=True)]
@@ -362,6 +370,15 @@ class _Cells:
         if len(voltages) != self.spec.rows:
             raise InputError("gate voltages", value=len(voltages), limit=f"{self.spec.rows}, one a row")
         return voltages
+
+
+def _checked_speeds(speeds: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    given = np.asarray(speeds, dtype=np.float64)
+    if given.shape not in ((), shape):
+        raise InputError("speeds have the wrong shape", value=given.shape, limit=f"{shape}, or one number")
+    if not (np.isfinite(given) & (given > 0)).all():
+        raise InputError("speeds", value=float(given.min()), limit="above 0, finite")
+    return np.broadcast_to(given, shape)
 
 
 def _moves(spec: TileSpec) -> bool:
@@ -403,6 +420,17 @@ def _states(spec: TileSpec, conductances: ArrayLike | None, states: ArrayLike | 
             value=f"{given[row, col]} S",
             limit="above 0 S",
         )
+    if isinstance(spec.device, DynamicDevice) and ((found < -1e-9) | (found > 1 + 1e-9)).any():
+        outside = (found < -1e-9) | (found > 1 + 1e-9)
+        row, col = (int(index) for index in np.argwhere(outside)[0])
+        ends = np.sort(np.asarray(spec.device.conductance(np.array([0.0, 1.0]), spec.reference_voltage)))
+        raise InputError(
+            f"{np.count_nonzero(outside)} conductances that no state of {spec.device.spice_model} has",
+            where=f"row {row}, column {col}",
+            value=f"{given[row, col]:.6g} S",
+            limit=f"{ends[0]:.6g} to {ends[1]:.6g} S",
+            hint="Change conductance_range, or the device's resistances.",
+        )
     return found
 
 
@@ -443,6 +471,9 @@ def _check_ends(spec: TileSpec, ends: Ends) -> None:
         raise InputError(
             "ends of another tile", value=(len(ends.rows), len(ends.columns)), limit=f"({spec.rows}, {spec.cols})"
         )
+    for kinds, allowed in ((ends.rows, get_args(RowEnd)), (ends.columns, get_args(ColumnEnd))):
+        if wrong := set(kinds) - set(allowed):
+            raise InputError("an unknown kind of end", value=sorted(wrong)[0], limit=", ".join(allowed))
     if "drive" not in (*ends.rows, *ends.columns):
         raise InputError("a tile that nothing drives", value="no end drives", limit="one row or column at least")
 

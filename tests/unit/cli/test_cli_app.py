@@ -37,13 +37,13 @@ def test_help_names_every_command_in_order(runner: CliRunner) -> None:
     assert result.exit_code == 0
     after = result.output.partition("Commands:")[2]
     names = [line.split()[0] for line in after.splitlines() if line.strip()]
-    wanted = ["doctor", "demo", "characterize", "fit", "validate", "info"]
+    wanted = ["doctor", "demo", "characterize", "deck", "fit", "validate", "info"]
     assert [name for name in wanted if name in names] == [name for name in names if name in wanted]
-    assert {"doctor", "characterize", "fit", "validate", "info"} <= set(names)
+    assert {"doctor", "characterize", "deck", "fit", "validate", "info"} <= set(names)
     assert "..." not in after  # every first sentence fits
 
 
-@pytest.mark.parametrize("command", ["doctor", "characterize", "fit", "validate", "info"])
+@pytest.mark.parametrize("command", ["doctor", "characterize", "deck", "fit", "validate", "info"])
 def test_every_command_has_help(command: str, runner: CliRunner) -> None:
     result = runner.invoke(cli.app, [command, "-h"])
     assert result.exit_code == 0

@@ -229,6 +229,14 @@ class TestCharacterize:
         assert "--force" in complaint
         assert (tmp_path / "data.h5").read_text() == "mine"
 
+    def test_shipped_campaign_can_be_planned(self) -> None:
+        code, said, _ = run("deck", EXAMPLE.with_name("campaign.toml"))
+        assert code == 0
+        points = said.splitlines()
+        # Nine tiles with two seeds, of four reads each; single cells are the same at every size, seed and wire.
+        assert len(points) == 9 * 2 * 4 + 5 * 2
+        assert points[-1] == "81  read 32x16 steep, seed 1, tile 3 (8 operating points)"
+
     def test_shipped_example_loads(self) -> None:
         from mdls_cosim.characterize import Characterization
 
