@@ -167,7 +167,9 @@ class EnergyPoint(Point):
         values = np.outer([0.0, 1.0, 1.0, 0.0, 0.0], self.voltages)
         for _ in range(_MOST_EXTENSIONS):
             knots = np.cumsum([0.0, edge, self.width, edge, rest])
-            waves = Waves(knots, values, longest_step=max(min(self.width, rest) / 80, knots[-1] / _MOST_STEPS))
+            waves = Waves(
+                knots, values, longest_step=max(min(self.width, rest) / 80, knots[-1] / _MOST_STEPS), tolerance=1e-6
+            )
             result = engine.transient(deck, waves)
             left = max(float(np.abs(lines[-1]).max()) for lines in line_voltages(tile, result))
             # Stored energy goes with the square of what is left.

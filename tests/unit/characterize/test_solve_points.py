@@ -143,7 +143,9 @@ def workers_seen(monkeypatch) -> set[int]:
 @pytest.mark.ngspice
 def test_workers_end_with_the_run(workers_seen):
     results = solve_points([point(float(voltage), 2) for voltage in range(1, 7)], workers=2)
-    np.testing.assert_allclose([result["values"][:, 0] for result in results], [[v / 1000] * 2 for v in range(1, 7)], rtol=1e-12)
+    np.testing.assert_allclose(
+        [result["values"][:, 0] for result in results], [[v / 1000] * 2 for v in range(1, 7)], rtol=1e-12
+    )
     assert 1 <= len(workers_seen) <= 2
     assert not any(is_alive(pid) for pid in workers_seen)
 
