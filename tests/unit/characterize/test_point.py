@@ -97,7 +97,7 @@ def test_a_deck_counts_with_all_it_is():
     assert DeckPoint("point", deck, 2 * values).key != key
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), lambda: 1], ids=str)
+@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), lambda: 1], ids=["object", "set", "nan", "function"])
 def test_a_field_without_a_hash_is_named(value):
     with pytest.raises(InputError, match=r"no hash at value\.deep"):
         _ = Plain("point", {"deep": value}).key
