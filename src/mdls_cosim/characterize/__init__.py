@@ -19,8 +19,8 @@ from mdls_cosim.characterize.patterns import (
 )
 from mdls_cosim.characterize.point import DeckPoint, Point, Results
 from mdls_cosim.characterize.pulse import PulsePlan
-from mdls_cosim.characterize.read import Cases, ReadPlan, draw, draw_tiles, read_tiles
-from mdls_cosim.characterize.run import Progress, run_points, solve_points
+from mdls_cosim.characterize.read import Cases, ReadPlan, ReadPoint, draw, draw_tiles, read_tiles
+from mdls_cosim.characterize.run import Crew, Progress, run_points, solve_points
 from mdls_cosim.characterize.settle import SettlePlan
 from mdls_cosim.characterize.sneak import SneakPlan
 from mdls_cosim.characterize.temperature import TemperaturePlan
@@ -34,6 +34,7 @@ __all__ = [
     "Cases",
     "Characterization",
     "ConductanceClass",
+    "Crew",
     "DeckPoint",
     "EnergyPlan",
     "EngineSettings",
@@ -47,6 +48,7 @@ __all__ = [
     "Progress",
     "PulsePlan",
     "ReadPlan",
+    "ReadPoint",
     "Recorder",
     "Results",
     "SettlePlan",

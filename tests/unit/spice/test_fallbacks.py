@@ -35,6 +35,8 @@ NEEDS = {
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_each_fallback_finds_a_point_that_the_first_way_does_not(engine: NgspiceEngine, name: str):
+    if engine.info().solver != "klu":
+        pytest.skip("these circuits are hard for ngspice with KLU; without it another way is taken")
     deck, values = NEEDS[name]
     engine.fallbacks = False
     with pytest.raises(SpiceNoConvergence):
