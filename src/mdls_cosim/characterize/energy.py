@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import line_voltages, programmed
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.patterns import INPUT_CLASSES, InputClass, draw_conductances, draw_inputs
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.settle import slowest_time_constant
@@ -76,7 +76,7 @@ class EnergyPlan(Experiment):
     write: WritePulse | None = None
     """A write pulse; absent: reads only."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a tile and input class; one a tile for the write."""
         if tile.device is None:
             raise NotAvailable(
@@ -101,13 +101,7 @@ class EnergyPlan(Experiment):
                 points.append(EnergyPoint(label, tile, conductances, values, ends, 0, pulse.width))
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`read_energy` (tile, vector), `read_parts` (tile, vector, part), `read_residual`; likewise `write_*`."""
         per_tile = len(self.input_classes) + (self.write is not None)
         reads = [result for index, result in enumerate(results) if index % per_tile < len(self.input_classes)]

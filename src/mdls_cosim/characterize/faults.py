@@ -16,7 +16,6 @@ crossbars, and their rates: Chen et al., 10.1109/TC.2014.12.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import solve
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.patterns import INPUT_CLASSES, InputClass, draw_conductances, draw_inputs
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
@@ -60,7 +59,7 @@ class FaultsPlan(Experiment):
     vectors: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Inputs of each class, for every tile."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a kind and tile; the healthy tiles first."""
         for kind in self.kinds:
             along = tile.rows if kind.endswith("rows") else tile.cols
@@ -90,13 +89,7 @@ class FaultsPlan(Experiment):
                 points.append(FaultsPoint(label, tile, conductances, np.concatenate(inputs), faults))
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`healthy_currents` (tile, vector, col), `currents` (kind, tile, vector, col), `error` (kind, tile, col);
         `kind` codes, and the `conductances` (kind, tile, row, col) with stuck cells."""
         points = [point for point in self.make_points(tile, span, seed) if isinstance(point, FaultsPoint)]

@@ -8,7 +8,6 @@ towards high frequency, where the state no longer follows (Chua and Kang, 10.110
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mdls_cosim.characterize.circuits import solve
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.transients import raising_sign, start_states
 from mdls_cosim.dataset import Array
@@ -58,7 +57,7 @@ class IvPlan(Experiment):
             )
         return self
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a conductance, one a gate voltage, one a loop: a tile of one cell without any wire."""
         single = tile.bare(1, 1)
         points: list[Point] = [
@@ -77,13 +76,7 @@ class IvPlan(Experiment):
             points.append(LoopPoint(label, single, span[0], amplitude, frequency, self.loop_cycles, self.loop_points))
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`conductances`, `voltages` and `currents`; `gate_currents` at `gates`; `loop_voltages`, `loop_currents`,
         `loop_states`."""
         static = np.stack([result["currents"] for result in results[: self.cells]])

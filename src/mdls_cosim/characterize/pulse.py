@@ -12,7 +12,6 @@ faster does what one of 10 % more width would do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.transients import conductances_of, pulse_train, raising_sign, start_states
 from mdls_cosim.dataset import Array
@@ -49,7 +48,7 @@ class PulsePlan(Experiment):
     spread: Annotated[float, Field(ge=0, le=3)] = 0.0
     """Cycle-to-cycle spread: sigma of the logarithm of the device's speed."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One an amplitude and width, all cycles in one circuit."""
         up = raising_sign(tile)
         if len(self.depression) != len(self.potentiation):
@@ -69,13 +68,7 @@ class PulsePlan(Experiment):
                 )
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`conductances` (amplitude, width, cycle, pulse) after each pulse, the start first; what was applied."""
         shape = (len(self.potentiation), len(self.widths), self.cycles, 2 * self.pulses + 1)
         found = np.stack([result["conductances"] for result in results]).reshape(shape)

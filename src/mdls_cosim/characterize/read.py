@@ -6,7 +6,6 @@ Kirchhoff's laws in the complete circuit of `tiles.tile_deck`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import ideal_currents, solve
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.patterns import (
     CONDUCTANCE_CLASSES,
     INPUT_CLASSES,
@@ -48,19 +47,13 @@ class ReadPlan(Experiment):
     vectors: Count = 6
     """Inputs of each input class, for every tile."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a drawn tile, with all of its inputs."""
         cases = draw(tile, self, span, np.random.default_rng(seed))
         drawn = zip(cases.conductances, cases.voltages, strict=True)
         return [ReadPoint(f"tile {index}", tile, *each) for index, each in enumerate(drawn)]
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`conductances`, `voltages`, `currents`, the class codes of tiles and inputs; `branches` of selectors
         with hysteresis; `column_error` (tile, col): the RMS distance of a column's currents from those of bare devices,
         over their RMS in that tile."""

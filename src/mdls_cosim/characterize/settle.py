@@ -12,7 +12,6 @@ For a line alone this is the step response of a distributed RC line, of Elmore d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import programmed, solve
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.patterns import (
     CONDUCTANCE_CLASSES,
     INPUT_CLASSES,
@@ -57,7 +56,7 @@ class SettlePlan(Experiment):
     input_classes: Annotated[tuple[InputClass, ...], Field(min_length=1)] = INPUT_CLASSES
     """Classes of inputs; one input of each for every tile."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a tile."""
         if not (tile.row_line_capacitance or tile.column_line_capacitance or tile.cell_capacitance):
             raise ConfigError(
@@ -73,13 +72,7 @@ class SettlePlan(Experiment):
             points.append(SettlePoint(kind, tile, self.bits, self.rise, conductances, np.concatenate(inputs)))
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`settling_time`, `final_currents` (tile, vector, col); `waveforms` of the slowest output."""
         points = [point for point in self.make_points(tile, span, seed) if isinstance(point, SettlePoint)]
         stacked = {name: np.stack([result[name] for result in results]) for name in results[0]}

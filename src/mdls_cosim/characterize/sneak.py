@@ -20,7 +20,6 @@ The largest square array with a margin above `limit` is found by doubling N, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import solve
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude
@@ -60,7 +59,7 @@ class SneakPlan(Experiment):
     largest: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
     """Search for the largest readable square array up to so many lines; 0: no search."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a scheme, and one a scheme for the search."""
         margins: list[Point] = [SneakPoint(scheme, tile, span, self.voltage, scheme) for scheme in self.schemes]
         if not self.largest:
@@ -72,13 +71,7 @@ class SneakPlan(Experiment):
             for scheme in self.schemes
         ]
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`on_current`, `off_current`, `margin`, `power` (scheme,), `scheme` codes; `largest_lines`, `limit`."""
         count = len(self.schemes)
         codes = np.array([SCHEMES.index(scheme) for scheme in self.schemes])
@@ -101,7 +94,7 @@ class SneakPoint(Point):
     experiment: ClassVar[str] = "sneak"
 
     tile: TileSpec
-    span: tuple[float, float]
+    span: Span
     """Lowest and highest conductance [S]."""
     voltage: float
     scheme: Scheme
@@ -127,7 +120,7 @@ class LargestPoint(Point):
     experiment: ClassVar[str] = "sneak"
 
     tile: TileSpec
-    span: tuple[float, float]
+    span: Span
     voltage: float
     scheme: Scheme
     limit: float

@@ -8,14 +8,12 @@ and single cells without wires at the read voltage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.iv import IvPoint
 from mdls_cosim.characterize.point import Point
 from mdls_cosim.characterize.read import ReadPlan, ReadPoint, draw
@@ -34,7 +32,7 @@ class TemperaturePlan(Experiment):
     cells: Annotated[int, Field(ge=1, le=1_000)] = 5
     """Single cells, evenly spaced over the span."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """At every temperature: one a tile, then one a single cell."""
         points: list[Point] = []
         cases = draw(tile, self.read, span, np.random.default_rng(seed))
@@ -49,13 +47,7 @@ class TemperaturePlan(Experiment):
             ]
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """`currents` (temperature, tile, vector, col), `cell_currents` (temperature, cell), and what was applied."""
         cases = draw(tile, self.read, span, np.random.default_rng(seed))
         tiles, kelvins = len(cases.conductances), len(self.temperatures)

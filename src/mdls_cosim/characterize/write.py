@@ -14,7 +14,6 @@ voltage that arrives at the cell (IR drop).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mdls_cosim.characterize.circuits import line_voltages
-from mdls_cosim.characterize.experiment import Experiment
+from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.sneak import Scheme, selection
 from mdls_cosim.characterize.transients import EDGE, conductances_of, pulse_train, raising_sign, start_states
@@ -60,7 +59,7 @@ class WritePlan(Experiment):
     targets: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Cells written, each in a tile of its own."""
 
-    def make_points(self, tile: TileSpec, span: tuple[float, float], seed: int) -> list[Point]:
+    def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:
         """One a target."""
         raising_sign(tile)
         generator = np.random.default_rng(seed)
@@ -72,13 +71,7 @@ class WritePlan(Experiment):
             points.append(WritePoint(f"target {number}", tile, self, span, conductances, cell, target))
         return points
 
-    def collect(
-        self,
-        tile: TileSpec,
-        span: tuple[float, float],
-        seed: int,
-        results: Sequence[Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, Array]:
+    def collect(self, tile: TileSpec, span: Span, seed: int, results: Found) -> dict[str, Array]:
         """By target: `pulses`, `reached`, `overshoot`, `disturb` (target, neighbour), `delivered`, `history`."""
         points = [point for point in self.make_points(tile, span, seed) if isinstance(point, WritePoint)]
         units = {"pulses": "1", "reached": "1", "overshoot": "S", "delivered": "1"}
@@ -109,7 +102,7 @@ class WritePoint(Point):
 
     tile: TileSpec
     plan: WritePlan
-    span: tuple[float, float]
+    span: Span
     conductances: Floats
     cell: tuple[int, int]
     target: float
