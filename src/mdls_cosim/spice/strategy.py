@@ -36,6 +36,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mdls_cosim.spice.deck import TOLERANCES, Deck
+from mdls_cosim.spice.diodes import as_diodes
 from mdls_cosim.spice.elements import RESERVED, format_number
 from mdls_cosim.spice.flatten import flattened
 from mdls_cosim.spice.transient import Waves, wave_text
@@ -72,19 +73,29 @@ def vectors(deck: Deck) -> tuple[str, ...]:
 
 
 def jobs(
-    deck: Deck, values: np.ndarray, strategy: Strategy, klu: bool, number: int, together: int | None = None
+    deck: Deck,
+    values: np.ndarray,
+    strategy: Strategy,
+    klu: bool,
+    number: int,
+    together: int | None = None,
+    volt_per_kelvin: float | None = None,
 ) -> list[Job]:
     """The jobs that solve a deck for all rows of `values`, (vectors, sources); `number` marks them as theirs.
 
     together: vectors of a job at most; None: what keeps the deadline of a job meaningful
+    volt_per_kelvin: k/q of the running ngspice [V/K], for sinh cells as diodes (diodes.py); None: as B sources
     """
     together = together or min(MOST_VECTORS, max(16, MOST_WORK // len(deck.elements)))
     result = []
     for start in range(0, len(values), together):
         stop = min(start + together, len(values))
-        prepare = _alter if strategy == "alter" else _sweep
-        header = prepare(deck, values[start:stop], klu, number) | _common(deck, start)
-        result.append(Job(start, stop, header))
+        rows = values[start:stop]
+        if strategy == "alter":
+            header = _alter(deck, rows, klu, number)
+        else:
+            header = _sweep(deck, rows, klu, number, volt_per_kelvin)
+        result.append(Job(start, stop, header | _common(deck, start)))
     return result
 
 
@@ -140,7 +151,9 @@ def _alter(
     }
 
 
-def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, Any]:
+def _sweep(
+    deck: Deck, values: np.ndarray, klu: bool, number: int, volt_per_kelvin: float | None = None
+) -> dict[str, Any]:
     marker = f"{_INDEX}{number}"
     replaced: dict[str, str] = {}
     lines: dict[str, str] = {}
@@ -153,10 +166,17 @@ def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, 
             points = ",".join(f"{k},{format_number(value)}" for k, value in enumerate(column))
             lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{points})"
     elements = flattened((lines.get(name, line) for name, line in deck.by_name.items()), deck.models)
+    options = TOLERANCES
+    if volt_per_kelvin is not None:
+        driven = {replaced.get(name.lower(), name.lower()) for name in deck.sources}
+        diodes = as_diodes(elements, values, driven, deck.temperature, volt_per_kelvin)
+        if diodes is not None:
+            # gmin lies across every diode, and would be the conductance of an open cell.
+            elements, options = diodes, TOLERANCES.replace("gmin=1e-15", "gmin=1e-30")
     extra = f"V{marker} {marker} 0 0"
     return {
         "kind": "sweep",
-        "circuit": deck.assembled((*elements, extra), _save(deck, replaced, marker), klu),
+        "circuit": deck.assembled((*elements, extra), _save(deck, replaced, marker), klu, options),
         "command": f"dc v{marker} 0 {len(values) - 1} 1",
         "vectors": [_output_name(name, replaced) for name in vectors(deck)],
         "marker": {"name": marker, "values": list(range(len(values)))},
