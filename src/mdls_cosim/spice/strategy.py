@@ -20,7 +20,10 @@ Where the time of one deck goes, milliseconds of a quiet processor, 32x32 sinh t
 
     loading 38       24 with the cells written out by us (flatten.py), of which half is ngspice's parser
     sweep   124      107 so: factors 45, B sources 40 (memory-bound: 1024 trees of 30 nodes), convergence test and rest
-    parent  30       12: Deck's checks of the text as a whole 13 -> 4, writing the cells out 5, result and pipes 3
+    parent  30       15: making the deck and checking its text as a whole 9, writing the cells out 6
+
+As pairs of diodes (diodes.py) a sweep takes 0.66 of that at 32x32 (197 -> 130 ms, side by side in one run of a busier
+processor) and 0.77 at 64x64.
 
 Tried without gain: other spellings of the sinh (one voltage or a difference of two, the factor inside or outside);
 reltol 1e-6 (as many iterations); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements
