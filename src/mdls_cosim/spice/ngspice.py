@@ -66,7 +66,6 @@ class NgspiceEngine:
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._info: EngineInfo | None = None
-        self._volt_per_kelvin: float | None = None
         self._numbers = itertools.count(1)
 
     def run(self, deck: Deck, values: np.ndarray, strategy_name: strategy.Strategy | None = None) -> OperatingPoints:
@@ -84,10 +83,7 @@ class NgspiceEngine:
         with self._lock:
             simulator = self._simulator(deck)
             start = time.perf_counter()
-            number = next(self._numbers)
-            for job in strategy.jobs(
-                deck, values, method, simulator.klu, number, volt_per_kelvin=self._volt_per_kelvin
-            ):
+            for job in strategy.jobs(deck, values, method, simulator.klu, next(self._numbers)):
                 rows = values[job.start : job.stop]
                 try:
                     results.append(simulator.points(deck, job.header, rows))
@@ -187,7 +183,6 @@ class NgspiceEngine:
             if header["failed"] == "missing":
                 raise SpiceNotFound(f"no ngspice library ({header['what']})", hint=INSTALL_HINT, log=log)
             raise SpiceCrash(f"the ngspice library does not work ({header['what']})", hint=INSTALL_HINT, log=log)
-        self._volt_per_kelvin = header["volt_per_kelvin"]
         return EngineInfo(**{name: header[name] for name in ("version", "solver", "pyspice", "library")})
 
     def _refuse_slow(self, deck: Deck, info: EngineInfo) -> None:

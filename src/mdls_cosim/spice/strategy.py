@@ -22,10 +22,8 @@ Where the time of one deck goes, milliseconds of a quiet processor, 32x32 sinh t
     sweep   124      107 so: factors 45, B sources 40 (memory-bound: 1024 trees of 30 nodes), convergence test and rest
     parent  30       15: making the deck and checking its text as a whole 9, writing the cells out 6
 
-As pairs of diodes (diodes.py) a sweep takes 0.66 of that at 32x32 (197 -> 130 ms, side by side in one run of a busier
-processor) and 0.77 at 64x64.
-
-Tried without gain: other spellings of the sinh (one voltage or a difference of two, the factor inside or outside);
+Tried without gain: two opposite diodes for a sinh cell, which are exact for |a V| <= 3 (side by side 168 ms a sweep as
+B sources and 165 as diodes: the matrix's entries are the cost, not the exponential); other spellings of the sinh (one voltage or a difference of two, the factor inside or outside);
 reltol 1e-6 (as many iterations); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements
 (by name is near the best, and some do not converge). Linear cells of the same tile take 23 + 47 ms and 33 iterations.
 A B source's expression cannot be altered, so that new conductances need a new circuit.
@@ -39,7 +37,6 @@ from typing import Any, Literal
 import numpy as np
 
 from mdls_cosim.spice.deck import TOLERANCES, Deck
-from mdls_cosim.spice.diodes import as_diodes
 from mdls_cosim.spice.elements import RESERVED, format_number
 from mdls_cosim.spice.flatten import flattened
 from mdls_cosim.spice.transient import Waves, wave_text
@@ -76,29 +73,19 @@ def vectors(deck: Deck) -> tuple[str, ...]:
 
 
 def jobs(
-    deck: Deck,
-    values: np.ndarray,
-    strategy: Strategy,
-    klu: bool,
-    number: int,
-    together: int | None = None,
-    volt_per_kelvin: float | None = None,
+    deck: Deck, values: np.ndarray, strategy: Strategy, klu: bool, number: int, together: int | None = None
 ) -> list[Job]:
     """The jobs that solve a deck for all rows of `values`, (vectors, sources); `number` marks them as theirs.
 
     together: vectors of a job at most; None: what keeps the deadline of a job meaningful
-    volt_per_kelvin: k/q of the running ngspice [V/K], for sinh cells as diodes (diodes.py); None: as B sources
     """
     together = together or min(MOST_VECTORS, max(16, MOST_WORK // len(deck.elements)))
     result = []
     for start in range(0, len(values), together):
         stop = min(start + together, len(values))
-        rows = values[start:stop]
-        if strategy == "alter":
-            header = _alter(deck, rows, klu, number)
-        else:
-            header = _sweep(deck, rows, klu, number, volt_per_kelvin)
-        result.append(Job(start, stop, header | _common(deck, start)))
+        prepare = _alter if strategy == "alter" else _sweep
+        header = prepare(deck, values[start:stop], klu, number) | _common(deck, start)
+        result.append(Job(start, stop, header))
     return result
 
 
@@ -154,9 +141,7 @@ def _alter(
     }
 
 
-def _sweep(
-    deck: Deck, values: np.ndarray, klu: bool, number: int, volt_per_kelvin: float | None = None
-) -> dict[str, Any]:
+def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, Any]:
     marker = f"{_INDEX}{number}"
     replaced: dict[str, str] = {}
     lines: dict[str, str] = {}
@@ -169,17 +154,10 @@ def _sweep(
             points = ",".join(f"{k},{format_number(value)}" for k, value in enumerate(column))
             lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{points})"
     elements = flattened((lines.get(name, line) for name, line in deck.by_name.items()), deck.models)
-    options = TOLERANCES
-    if volt_per_kelvin is not None:
-        driven = {replaced.get(name.lower(), name.lower()) for name in deck.sources}
-        diodes = as_diodes(elements, values, driven, deck.temperature, volt_per_kelvin)
-        if diodes is not None:
-            # gmin lies across every diode, and would be the conductance of an open cell.
-            elements, options = diodes, TOLERANCES.replace("gmin=1e-15", "gmin=1e-30")
     extra = f"V{marker} {marker} 0 0"
     return {
         "kind": "sweep",
-        "circuit": deck.assembled((*elements, extra), _save(deck, replaced, marker), klu, options),
+        "circuit": deck.assembled((*elements, extra), _save(deck, replaced, marker), klu),
         "command": f"dc v{marker} 0 {len(values) - 1} 1",
         "vectors": [_output_name(name, replaced) for name in vectors(deck)],
         "marker": {"name": marker, "values": list(range(len(values)))},

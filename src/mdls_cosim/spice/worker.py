@@ -11,7 +11,6 @@ slow, and they keep everything they ever made.
 import ctypes
 import ctypes.util
 import logging
-import math
 import os
 import queue
 import re
@@ -33,10 +32,6 @@ LIBRARY_VARIABLE = "NGSPICE_LIBRARY"
 # says what was compiled in, and an ngspice without KLU takes `.options klu` with no more than a warning.
 _KLU_RUNS = "Using KLU"
 _PROBE_CIRCUIT = "* solver\nV1 a 0 1\nR1 a b 1000\nR2 b 0 1000\n.options klu\n.end\n"
-_DIODE_CIRCUIT = (
-    "* k/q\nV1 a 0 0.3\nD1 a 0 one\n.model one d(is=1e-6 n=1 tnom=26.85)\n"
-    ".options temp=26.85 gmin=1e-30 reltol=1e-9\n.end\n"
-)
 _LOAD_FAILED = re.compile(r"error|unknown|undefined|can't|cannot|fatal|too few|too many", re.IGNORECASE)
 _TELLING = ("unknown", "undefined", "syntax", "no such function", "singular", "too many", "error", "can't", "cannot")
 _TELLING += ("fatal", "too few", "iteration", "failed", "")
@@ -139,10 +134,6 @@ class Ngspice:
         middle = self.vector("b", 1)
         if any(_KLU_RUNS in line for line in self.said) and abs(middle[0] - 0.5) < 1e-9:
             self.solver = "klu"
-        self.load(_DIODE_CIRCUIT)
-        self.command("op")
-        # I = e^{V q/kT} - 1 microampere at 0.3 V and 300 K.
-        self.volt_per_kelvin = 0.3 / math.log1p(-self.vector("v1#branch", 1)[0] / 1e-6) / 300.0
 
     def heard(self, line: str) -> None:
         self.said.append(line)
@@ -341,7 +332,6 @@ def serve(jobs: "queue.Queue[tuple[dict[str, Any], np.ndarray]]", out: int) -> N
             "solver": ngspice.solver,
             "library": ngspice.library,
             "pyspice": version("PySpice"),
-            "volt_per_kelvin": ngspice.volt_per_kelvin,
         }
     )
     kinds = {"operating_points": operating_points, "sweep": sweep, "transient": transient}
