@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import signal
 from typing import Any
 
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--memory", default="16GB", help="of a job, shared by its cores")
     parser.add_argument("--hours", type=int, default=4, help="longest time of a job")
     options = parser.parse_args()
+    if shutil.which("sbatch") is None:
+        parser.error("this machine has no sbatch: run it where SLURM jobs can be submitted")
     cluster: Any = SLURMCluster(
         queue=options.partition,
         account=options.account,

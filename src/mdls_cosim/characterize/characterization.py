@@ -95,10 +95,15 @@ class Characterization(Config):
     def _check(self) -> Self:
         low, high = self.conductance_range
         if low >= high:
-            raise ValueError(f"conductance_range must rise, lowest before highest; got {low:g} S, {high:g} S")
+            raise ConfigError(
+                "conductance_range must rise",
+                where="conductance_range",
+                value=f"{low:g} S, {high:g} S",
+                limit="the lowest before the highest",
+            )
         if not self.experiments:
             tables = [f"[{name}]" for name in experiment_names()]
-            raise ValueError(f"no experiment is asked for; add a table {', '.join(tables[:-1])} or {tables[-1]}")
+            raise ConfigError(f"no experiment is asked for; add a table {', '.join(tables[:-1])} or {tables[-1]}")
         for name in self.corners:
             if not _CORNER.fullmatch(name) or _SIZE.fullmatch(name):
                 raise ConfigError(

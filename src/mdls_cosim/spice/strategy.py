@@ -22,10 +22,11 @@ Where the time of one deck goes, milliseconds of a quiet processor, 32x32 sinh t
     sweep   124      107 so: factors 45, B sources 40 (memory-bound: 1024 trees of 30 nodes), convergence test and rest
     parent  30       15: making the deck and checking its text as a whole 9, writing the cells out 6
 
-Tried without gain: two opposite diodes for a sinh cell, which are exact for |a V| <= 3 (side by side 168 ms a sweep as
-B sources and 165 as diodes: the matrix's entries are the cost, not the exponential); other spellings of the sinh (one voltage or a difference of two, the factor inside or outside);
-reltol 1e-6 (as many iterations); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements
-(by name is near the best, and some do not converge). Linear cells of the same tile take 23 + 47 ms and 33 iterations.
+Tried without gain: two opposite diodes for a sinh cell, exact for |a V| <= 3 (side by side 168 ms a sweep as B sources
+and 165 as diodes: the entries of the matrix are the cost, not the exponential); other spellings of the sinh (one
+voltage or a difference of two, the factor inside or outside); reltol 1e-6 (as many iterations), 1e-5 and more (fewer,
+but errors of 1e-6); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements (by name is
+near the best, and some do not converge). Linear cells of the same tile take 23 + 47 ms and 33 iterations.
 A B source's expression cannot be altered, so that new conductances need a new circuit.
 """
 

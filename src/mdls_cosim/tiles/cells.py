@@ -7,14 +7,15 @@ import re
 import tomllib
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices import AnyDevice, AnySelector, Device, ExponentialSelector, Nmos, Ohmic, Selector, Sinh, Vteam
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, DeckError
 from mdls_cosim.quantities import Voltage
+from mdls_cosim.spice.library import definitions
 
 
 class SelectorCell(Config):
@@ -118,6 +119,14 @@ class SubcircuitCell(Config):
             declared = tomllib.loads(_read(beside, "the declaration of the cell's pins and state"))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"TOML syntax: {error}", where=str(beside)) from None
+        # Checked here, so that what is wrong is said to be in that file.
+        if isinstance(declared.get("state"), dict):
+            declared["state"] = StateDeclaration.from_text_dict(declared["state"], f"{beside}, state")
+        for pin in declared.get("pins", ()):
+            if pin not in get_args(Pin):
+                raise ConfigError(
+                    "an unknown kind of pin", where=f"{beside}, pins", value=pin, limit=", ".join(get_args(Pin))
+                )
         if isinstance(declared.get("osdi"), str):
             compiled = (path.parent / declared["osdi"]).resolve()
             declared["osdi"] = str(compiled)
@@ -152,7 +161,7 @@ class SubcircuitCell(Config):
                 value=self.subcircuit,
                 limit=", ".join(found) or "a file with a .subckt line",
             )
-        pins = headers[self.subcircuit.lower()]
+        pins, parameters = headers[self.subcircuit.lower()]
         if len(pins) != len(self.pins):
             raise ConfigError(
                 "the subcircuit has another number of pins",
@@ -160,17 +169,34 @@ class SubcircuitCell(Config):
                 value=f"{len(self.pins)} ({', '.join(self.pins)})",
                 limit=f"{len(pins)} ({', '.join(pins)})",
             )
+        named = {"state.parameter": self.state.parameter, "state.speed": self.state.speed}
+        for where, name in [*named.items(), *((f"parameters.{name}", name) for name in self.parameters)]:
+            if name is not None and name.lower() not in parameters:
+                raise ConfigError(
+                    "the subcircuit has no such parameter",
+                    where=where,
+                    value=name,
+                    limit=", ".join(parameters) or "none on its .subckt line",
+                    hint="ngspice would take an unknown one without a word.",
+                )
+        try:
+            definitions(self.text if "\n" in self.text else self.text + "\n", f"subcircuit {self.subcircuit}")
+        except DeckError as error:
+            raise ConfigError(
+                error.what, where=error.where, value=error.value, limit=error.limit, hint=error.hint
+            ) from None
         return self
 
 
-def _subcircuits(text: str) -> dict[str, list[str]]:
-    """Names of pins by subcircuit, lower case: continuation lines joined, comments and parameters left out."""
+def _subcircuits(text: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Pins and parameters by subcircuit, lower case: continuation lines joined, comments left out."""
     lines = [re.split(r"[$;]", line, maxsplit=1)[0] for line in text.lower().splitlines() if not line.startswith("*")]
     joined = re.sub(r"\n\s*\+", " ", "\n".join(lines))
     headers = {}
     for words in re.findall(r"^\s*\.subckt\s+(.*)$", joined, re.M):
         name, *rest = re.sub(r"\s*=\s*", "=", words).split()
-        headers[name] = [word for word in takewhile(lambda word: word != "params:", rest) if "=" not in word]
+        pins = [word for word in takewhile(lambda word: word != "params:", rest) if "=" not in word]
+        headers[name] = pins, [word.split("=")[0] for word in rest if "=" in word]
     return headers
 
 
