@@ -30,7 +30,7 @@ from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.patterns import INPUT_CLASSES, InputClass, draw_conductances, draw_inputs
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.settle import slowest_time_constant
-from mdls_cosim.characterize.sneak import Scheme, selection
+from mdls_cosim.characterize.sneak import Scheme, selected_gates, selection
 from mdls_cosim.characterize.transients import EDGE, start_states
 from mdls_cosim.config import Config
 from mdls_cosim.dataset import Array
@@ -151,9 +151,7 @@ class EnergyPoint(Point):
     def solve(self, engine: Engine) -> Results:
         tile = self.tile
         state: dict[str, Any] = programmed(engine, tile, self.conductances)
-        gates = None
-        if isinstance(tile.cell, TransistorCell) and self.selected_row is not None:
-            gates = [tile.cell.gate_voltage if row == self.selected_row else 0.0 for row in range(tile.rows)]
+        gates = None if self.selected_row is None else selected_gates(tile, self.selected_row)
         deck = tile_deck(tile, **state, ends=self.ends, gates=gates, transient=True, nodes=True)
         states = start_states(engine, tile, self.conductances)
         edge = EDGE * self.width
@@ -185,8 +183,7 @@ def energies(tile: TileSpec, ends: Ends, waves: Waves, result: Waveforms, states
     """Energy delivered and dissipated over a transient of a deck made with `nodes=True`; see EnergyPoint."""
     rows, columns = line_voltages(tile, result)
     times = result.times
-    names = [("row", i) for i, end in enumerate(ends.rows) if end == "drive"]
-    names += [("col", j) for j, end in enumerate(ends.columns) if end == "drive"]
+    names = ends.driven
     driven = np.stack([np.interp(times, waves.times, values) for values in waves.values.T], axis=1)
     drawn = -result.columns([f"i(v{line}{index})" for line, index in names])
     delivered = _integral(driven, drawn, times)

@@ -160,14 +160,18 @@ def selected_read(
     row, col = 0, tile.cols - 1
     conductances[row, col] = cell
     ends, voltages = selection(tile, row, col, scheme, voltage)
-    gates = None
-    if isinstance(tile.cell, TransistorCell):
-        gates = [tile.cell.gate_voltage if each == row else 0.0 for each in range(tile.rows)]
+    gates = selected_gates(tile, row)
     solution = solve(engine, tile, conductances, voltages, ends=ends, gates=gates, nodes=True)
-    driven = [f"i(vrow{i})" for i, end in enumerate(ends.rows) if end == "drive"]
-    driven += [f"i(vcol{j})" for j, end in enumerate(ends.columns) if end == "drive"]
+    driven = [f"i(v{line}{index})" for line, index in ends.driven]
     drawn = -float((solution.result.columns(driven)[0] * voltages).sum())
     return float(solution.measured([col])[0, 0]), drawn
+
+
+def selected_gates(tile: TileSpec, row: int) -> list[float] | None:
+    """Gate voltages [V] that open one row of transistor cells; None for cells without a gate."""
+    if not isinstance(tile.cell, TransistorCell):
+        return None
+    return [tile.cell.gate_voltage if each == row else 0.0 for each in range(tile.rows)]
 
 
 def selection(

@@ -24,12 +24,12 @@ from pydantic import Field
 from mdls_cosim.characterize.circuits import line_voltages
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
-from mdls_cosim.characterize.sneak import Scheme, selection
+from mdls_cosim.characterize.sneak import Scheme, selected_gates, selection
 from mdls_cosim.characterize.transients import EDGE, conductances_of, pulse_train, raising_sign, start_states
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude, Duration
 from mdls_cosim.spice import Engine
-from mdls_cosim.tiles import TileSpec, TransistorCell, tile_deck
+from mdls_cosim.tiles import TileSpec, tile_deck
 
 Floats = NDArray[np.float64]
 
@@ -149,9 +149,7 @@ class WritePoint(Point):
         """The states after one pulse, and the share of its voltage at the cell when it reaches full size."""
         tile, (row, col) = self.tile, self.cell
         ends, voltages = selection(tile, row, col, self.plan.scheme, voltage, sense=False)
-        gates = None
-        if isinstance(tile.cell, TransistorCell):
-            gates = [tile.cell.gate_voltage if each == row else 0.0 for each in range(tile.rows)]
+        gates = selected_gates(tile, row)
         deck = tile_deck(tile, states=states, ends=ends, gates=gates, transient=True, nodes=True)
         waves, _ = pulse_train(voltages[None], self.plan.width)
         result = engine.transient(deck, waves)

@@ -33,6 +33,12 @@ class Ends:
         """Every row driven, every column sensed."""
         return cls(("drive",) * spec.rows, ("sense",) * spec.cols)
 
+    @property
+    def driven(self) -> list[tuple[str, int]]:
+        """The driven lines, ("row", i) then ("col", j), in the order of the deck's sources `Vrow{i}`, `Vcol{j}`."""
+        rows = [("row", i) for i, end in enumerate(self.rows) if end == "drive"]
+        return rows + [("col", j) for j, end in enumerate(self.columns) if end == "drive"]
+
 
 @dataclass(frozen=True)
 class LineFaults:
@@ -115,17 +121,15 @@ def tile_deck(
     elements += _bridges(rows, columns, faults)
     if transient:
         elements += _capacitors(spec, rows, columns)
-    driven, probes = [], []
+    probes = []
     for row, end in enumerate(ends.rows):
         if end == "drive":
             elements += _driver(spec, f"row{row}", _row_ends(spec, rows[row], row, faults))
-            driven.append(f"Vrow{row}")
     for col, end in enumerate(ends.columns):
         broken = (col, spec.rows) in faults.open_columns
         line_end = f"col{col}_broken" if broken else columns[col][-1]
         if end == "drive":
             elements += _driver(spec, f"col{col}", [line_end])
-            driven.append(f"Vcol{col}")
         elif end == "sense":
             elements += _sense(spec, col, line_end, transient)
         if end != "float":
@@ -141,7 +145,7 @@ def tile_deck(
         title=f"tile {spec.rows}x{spec.cols} {spec.cell.model}",
         elements=tuple(elements),
         models=cells.models() + (("transimpedance",) if spec.amplifier is not None else ()),
-        sources=(*driven, *cells.branch_sources),
+        sources=(*(f"V{line}{index}" for line, index in ends.driven), *cells.branch_sources),
         probes=tuple(probes),
         balance=tuple(f"i({name.lower()})" for name in grounded),
         temperature=spec.temperature,
