@@ -184,4 +184,4 @@ def ideal_currents(tile: TileSpec, conductances: Floats, voltages: Floats) -> Fl
     device = tile.device
     assert device is not None
     states = np.asarray(device.state_for(conductances, tile.reference_voltage))
-    return device.thermal_factor(tile.temperature) * device.current(voltages[:, :, None], states).sum(axis=1)
+    return device.current(voltages[:, :, None], states, tile.temperature).sum(axis=1)

@@ -234,7 +234,7 @@ def _cell_currents(tile: TileSpec, result: Waveforms, rows: Floats, columns: Flo
         lower = result.columns([f"v(mid{tag})" for tag in cells]).reshape(rows.shape)
     if isinstance(device, DynamicDevice):
         states = result.columns([f"v(state{tag})" for tag in cells]).reshape(rows.shape)
-    return device.thermal_factor(tile.temperature) * np.asarray(device.current(rows - lower, states))
+    return np.asarray(device.current(rows - lower, states, tile.temperature))
 
 
 def _integral(voltages: Floats, currents: Floats, times: Floats) -> Floats:

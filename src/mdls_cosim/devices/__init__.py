@@ -11,7 +11,8 @@ from mdls_cosim.devices.sinh import Sinh
 from mdls_cosim.devices.transistor import Nmos
 from mdls_cosim.devices.vteam import Vteam
 
-AnyDevice = Annotated[Ohmic | Sinh | Vteam, Field(discriminator="model")]
+Memristor = Ohmic | Sinh | Vteam
+AnyDevice = Annotated[Memristor, Field(discriminator="model")]
 """Any memristor, told apart in TOML by its `model` key."""
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Device",
     "DynamicDevice",
     "ExponentialSelector",
+    "Memristor",
     "Nmos",
     "Ohmic",
     "Selector",

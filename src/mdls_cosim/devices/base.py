@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from array_api_compat import array_namespace
+from pydantic import ValidationInfo, model_validator
 
 from mdls_cosim.config import Config
+from mdls_cosim.devices.parameter_files import read_parameters
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import Energy
 
 Array = Any  # any array of the array API standard: numpy, torch
@@ -14,20 +21,33 @@ Array = Any  # any array of the array API standard: numpy, torch
 ROOM_TEMPERATURE = 300.0
 """Where parameters hold [K]."""
 
-_BOLTZMANN = 1.380649e-23  # [J/K], exact in the SI
+BOLTZMANN = 1.380649e-23
+"""k [J/K], exact in the SI."""
+
+
+def exp(value: Array) -> Array:
+    """e^value of a number or an array: parameters may be either."""
+    return math.exp(value) if isinstance(value, float | int) else array_namespace(value).exp(value)
+
+
+def log(value: Array) -> Array:
+    """The natural logarithm of a number or an array: parameters may be either."""
+    return math.log(value) if isinstance(value, float | int) else array_namespace(value).log(value)
 
 
 class Device(Config, ABC):
     """A two-terminal device: static equations written once against the array API standard.
 
-    A Device holds scalar nominal parameters. State and per-device parameters are array arguments, so one object
-    describes a million devices. Currents are positive from the first pin to the second.
+    A Device holds scalar nominal parameters. State and, in a population (`varied`), parameters are arrays, so one
+    object describes a million devices. Currents are positive from the first pin to the second.
 
-    Its equations hold at 300 K; at another temperature the whole I-V is multiplied by `thermal_factor`.
+    In TOML the key `parameters` names a parameter set (`calibration/NAME.toml`, or a file of one's own beside the
+    TOML): its values hold where no key says otherwise.
     """
 
     activation_energy: Energy = 0.0
-    """E_a of the conduction [J], in text "0.1 eV"; 0 eV: temperature has no effect."""
+    """E_a of the conduction [J], in text "0.1 eV": at T the current is multiplied by exp(-E_a/k (1/T - 1/300 K)),
+    thermally activated hopping. 0 eV: temperature has no effect on it."""
 
     spice_model: ClassVar[str]
     """Name of the `.sub` file in `spice_models/` that holds the SPICE twin."""
@@ -35,21 +55,24 @@ class Device(Config, ABC):
     linear: ClassVar[bool] = False
     """True where the current is proportional to the voltage at every state."""
 
+    thermal: ClassVar[bool] = False
+    """True where the equations have a temperature of their own, besides `activation_energy`."""
+
     @abstractmethod
-    def current(self, voltage: Array, state: Array) -> Array:
-        """Static current [A] at `voltage` [V] and `state`; the arguments broadcast."""
+    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+        """Static current [A] at `voltage` [V], `state` and `temperature` [K]; the arguments broadcast."""
 
     @abstractmethod
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
-        """I/V [S] at `reference_voltage` [V]; 0 V is the small-signal limit."""
+        """I/V [S] at `reference_voltage` [V] and 300 K; 0 V is the small-signal limit."""
 
     @abstractmethod
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         """The exact inverse of `conductance`: the state whose I/V at `reference_voltage` is `conductance` [S]."""
 
-    def thermal_factor(self, temperature: float) -> float:
-        """Current at `temperature` [K] over that at 300 K: exp(-E_a/k (1/T - 1/300 K)), thermally activated hopping."""
-        return math.exp(-self.activation_energy / _BOLTZMANN * (1 / temperature - 1 / ROOM_TEMPERATURE))
+    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
+        """Least and largest I/V [S] at `reference_voltage` [V] that a state of this device shows."""
+        return 0.0, math.inf
 
     @abstractmethod
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
@@ -57,6 +80,45 @@ class Device(Config, ABC):
 
         The state of a DynamicDevice is the voltage of the twin's third pin, and no parameter.
         """
+
+    def varied(self, parameters: Mapping[str, Array]) -> Self:
+        """A population: this device with arrays in place of some parameters; they broadcast with voltage and state.
+
+        The equations hold element by element. Such an object serves `current`, `conductance`, `state_for` and
+        `state_rate`; it is no configuration any more (no file, no SPICE twin), and its values are not checked.
+
+        Raises:
+            InputError: the device has no such parameter, or it is a choice and no number.
+        """
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        numbers = [name for name, value in own.items() if isinstance(value, float | int)]
+        for name in parameters:
+            if name not in numbers:
+                raise InputError(
+                    f"{type(self).__name__} has no such parameter to vary", value=name, limit=", ".join(numbers)
+                )
+        return type(self).model_construct(**{**own, **parameters})
+
+    def thermal_factor(self, temperature: float) -> Array:
+        """exp(-E_a/k (1/T - 1/300 K)), of the current at `temperature` [K]."""
+        return exp(-self.activation_energy / BOLTZMANN * (1 / temperature - 1 / ROOM_TEMPERATURE))
+
+    def activated(self, current: Array, temperature: float) -> Array:
+        """`current` [A] at 300 K, as it is at `temperature` [K]."""
+        return current if temperature == ROOM_TEMPERATURE else self.thermal_factor(temperature) * current
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_parameters(cls, data: Any, info: ValidationInfo) -> Any:
+        if not (isinstance(data, Mapping) and "parameters" in data):
+            return data
+        given = dict(data)
+        name = given.pop("parameters")
+        table = read_parameters(name, (info.context or {}).get("folder", ""))
+        model = cls.model_fields["model"].default
+        if table.get("model") != model:
+            raise ConfigError("parameters of another model", where="parameters", value=table.get("model"), limit=model)
+        return table | given
 
 
 class DynamicDevice(Device):
@@ -68,9 +130,27 @@ class DynamicDevice(Device):
     first state.
     """
 
-    raising_sign: ClassVar[int]
-    """Sign of the voltage that raises the conductance: 1 or -1."""
+    @property
+    @abstractmethod
+    def raising_sign(self) -> int:
+        """Sign of the voltage that raises the conductance: 1 or -1."""
 
     @abstractmethod
-    def state_rate(self, voltage: Array, state: Array) -> Array:
-        """dx/dt [1/s] at `voltage` [V] and `state`; the arguments broadcast."""
+    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+        """dx/dt [1/s] at `voltage` [V], `state` and `temperature` [K]; the arguments broadcast.
+
+        Never leads out of 0 - 1: at 0 it is zero or positive, at 1 zero or negative.
+        """
+
+    def state_after(
+        self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
+    ) -> Array | None:
+        """The state after `duration` [s] at constant `voltage`, where the rate equation has a closed solution.
+
+        None where it has none: `devices.evolve` integrates it.
+        """
+        return None
+
+    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
+        ends = [float(self.conductance(np.asarray(end), reference_voltage)) for end in (0.0, 1.0)]
+        return min(ends), max(ends)

@@ -14,8 +14,8 @@ class Ohmic(Device):
     spice_model: ClassVar[str] = "ohmic"
     linear: ClassVar[bool] = True
 
-    def current(self, voltage: Array, state: Array) -> Array:
-        return state * voltage
+    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+        return self.activated(state * voltage, temperature)
 
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         return state

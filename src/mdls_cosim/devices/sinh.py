@@ -25,9 +25,9 @@ class Sinh(Device):
 
     spice_model: ClassVar[str] = "sinh"
 
-    def current(self, voltage: Array, state: Array) -> Array:
+    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         xp = array_namespace(voltage)
-        return state * (xp.sinh(self.nonlinearity * voltage) / self.nonlinearity)
+        return self.activated(state * (xp.sinh(self.nonlinearity * voltage) / self.nonlinearity), temperature)
 
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         return state * self._rise(reference_voltage)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, log
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import PositiveResistance, Rate, Voltage
 
@@ -54,7 +53,6 @@ class Vteam(DynamicDevice):
 
     spice_model: ClassVar[str] = "vteam"
     linear: ClassVar[bool] = True
-    raising_sign: ClassVar[int] = -1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,22 +72,24 @@ class Vteam(DynamicDevice):
             )
         return self
 
-    def current(self, voltage: Array, state: Array) -> Array:
-        return voltage * self.conductance(state)
+    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+        return self.activated(voltage * self.conductance(state), temperature)
 
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         if self.conduction == "linear":
             return 1 / (self.on_resistance + (self.off_resistance - self.on_resistance) * state)
-        xp = array_namespace(state)
-        return xp.exp(-math.log(self.off_resistance / self.on_resistance) * state) / self.on_resistance
+        return exp(-log(self.off_resistance / self.on_resistance) * state) / self.on_resistance
 
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         if self.conduction == "linear":
             return (1 / conductance - self.on_resistance) / (self.off_resistance - self.on_resistance)
-        xp = array_namespace(conductance)
-        return -xp.log(conductance * self.on_resistance) / math.log(self.off_resistance / self.on_resistance)
+        return -log(conductance * self.on_resistance) / log(self.off_resistance / self.on_resistance)
 
-    def state_rate(self, voltage: Array, state: Array) -> Array:
+    @property
+    def raising_sign(self) -> int:
+        return -1
+
+    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         xp = array_namespace(voltage, state)
         twice = 2 * self.window_exponent
         off = xp.clip(voltage / self.off_voltage - 1, min=0.0) ** self.off_exponent

@@ -4,11 +4,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from mdls_cosim.errors import DeckError
+from mdls_cosim.resources import resource_folder
 from mdls_cosim.spice.elements import RESERVED
 
 __all__ = ["definitions", "model_names", "model_text", "models_folder", "read_model"]
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 # All that a model may consist of beside elements and comments; whatever else begins with a dot belongs to a whole deck.
 _PARTS = {".subckt", ".ends", ".model", ".param", ".func", ".if", ".elseif", ".else", ".endif"}
@@ -16,16 +15,8 @@ _FILES = {".include", ".inc", ".incl", ".lib", ".libs"}
 
 
 def models_folder() -> Path:
-    """The folder of the .sub files.
-
-    A wheel carries it inside the package; a source checkout (also an editable install) has it beside `src`.
-    """
-    candidates = (_PACKAGE / "spice_models", _PACKAGE.parents[1] / "spice_models")
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    searched = " and ".join(str(folder) for folder in candidates)
-    raise DeckError("the folder of SPICE models is missing", where=searched, hint="Install the package again.")
+    """The folder of the .sub files."""
+    return resource_folder("spice_models")
 
 
 def model_names() -> tuple[str, ...]:

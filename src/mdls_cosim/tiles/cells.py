@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationInfo, model_validator
 
 from mdls_cosim.config import Config
-from mdls_cosim.devices import AnyDevice, AnySelector, Device, ExponentialSelector, Nmos, Ohmic, Selector, Sinh, Vteam
+from mdls_cosim.devices import AnyDevice, AnySelector, Device, ExponentialSelector, Memristor, Nmos, Ohmic, Selector
 from mdls_cosim.errors import ConfigError, DeckError
 from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
@@ -200,8 +200,7 @@ def _subcircuits(text: str) -> dict[str, tuple[list[str], list[str]]]:
     return headers
 
 
-PassiveCell = Ohmic | Sinh | Vteam
-AnyCell = Annotated[PassiveCell | SelectorCell | TransistorCell | SubcircuitCell, Field(discriminator="model")]
+AnyCell = Annotated[Memristor | SelectorCell | TransistorCell | SubcircuitCell, Field(discriminator="model")]
 """Any cell, told apart in TOML by its `model` key; a bare device is a passive cell (0T1R)."""
 
 

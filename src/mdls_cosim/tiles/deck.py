@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mdls_cosim.devices import Device, DynamicDevice
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.spice import Deck, OperatingPoints, Waveforms, format_number
-from mdls_cosim.tiles.cells import SelectorCell, SubcircuitCell, TransistorCell, hysteretic
+from mdls_cosim.tiles.cell_elements import CellElements, instance_parameters
 from mdls_cosim.tiles.spec import TileSpec
+from mdls_cosim.tiles.states import cell_states
 
 Floats = NDArray[np.float64]
 RowEnd = Literal["drive", "float"]
@@ -114,7 +114,7 @@ def tile_deck(
     _check_ends(spec, ends)
     _check_faults(spec, faults)
     rows, columns = row_nets(spec, faults), column_nets(spec, faults)
-    cells = _Cells(spec, _states(spec, conductances, states), transient, gates, speeds)
+    cells = CellElements(spec, cell_states(spec, conductances, states), transient, gates, speeds)
     elements = cells.elements(rows, columns)
     elements += _wires("row", rows, spec.row_line_resistance * spec.wire_factor, faults.open_rows)
     elements += _wires("col", columns, spec.column_line_resistance * spec.wire_factor, faults.open_columns)
@@ -225,7 +225,10 @@ def _sense(spec: TileSpec, col: int, line_end: str, transient: bool) -> list[str
         return [*elements, f"Vcol{col} {net} 0 0"]
     parameters = {"r_f": amplifier.feedback_resistance, "gain": amplifier.gain}
     pins = f"{net} col{col}_out col{col}_pole col{col}_ground"
-    elements += [f"Xamplifier{col} {pins} transimpedance {_shared(parameters)}", f"Vcol{col} col{col}_ground 0 0"]
+    elements += [
+        f"Xamplifier{col} {pins} transimpedance {instance_parameters(parameters)}",
+        f"Vcol{col} col{col}_ground 0 0",
+    ]
     if transient:
         pole = 1e-6 / (2 * np.pi * amplifier.gain_bandwidth)
         elements.append(f"Camplifier{col} col{col}_pole col{col}_ground {format_number(pole)}")
@@ -252,219 +255,6 @@ def _capacitors(spec: TileSpec, rows: list[list[str]], columns: list[list[str]])
             f"Ccell{i}_{j} {rows[i][j]} {columns[j][i]} {text}" for i in range(spec.rows) for j in range(spec.cols)
         ]
     return elements
-
-
-# --- cells ------------------------------------------------------------------------------------------------------
-
-
-class _Cells:
-    """The cells of a tile as element lines."""
-
-    def __init__(
-        self,
-        spec: TileSpec,
-        states: Floats,
-        transient: bool,
-        gates: Sequence[float] | None,
-        speeds: ArrayLike | None,
-    ) -> None:
-        self.speeds = None if speeds is None else _checked_speeds(speeds, states.shape)
-        self.spec, self.cell, self.states, self.transient = spec, spec.cell, states, transient
-        self.gates = self._gate_voltages(gates)
-        self.tags = [f"{row}_{col}" for row in range(spec.rows) for col in range(spec.cols)]
-        branches = [f"branch{tag}" for tag in self.tags] if hysteretic(spec.cell) else []
-        self.branch_sources = [] if transient else [f"V{net}" for net in branches]
-        moving = [f"state{tag}" for tag in self.tags] if _moves(spec) else []
-        self.state_nets = moving + branches if transient else []
-        two = isinstance(spec.cell, SelectorCell | TransistorCell)
-        self.middle_nets = [f"mid{tag}" for tag in self.tags] if two else []
-
-    def elements(self, rows: list[list[str]], columns: list[list[str]]) -> list[str]:
-        plus = [net for line in rows for net in line]
-        minus = [columns[col][row] for row in range(self.spec.rows) for col in range(self.spec.cols)]
-        cell, tags = self.cell, self.tags
-        if isinstance(cell, Device):
-            return self._device(cell, plus, minus)
-        if isinstance(cell, SubcircuitCell):
-            return self._subcircuit(cell, plus, minus)
-        middle = [f"mid{tag}" for tag in tags]
-        lines = self._device(cell.device, plus, middle)
-        if isinstance(cell, SelectorCell):
-            shared = _shared(cell.selector.spice_parameters())
-            branch = [f" branch{tag}" for tag in tags] if cell.selector.hysteretic else [""] * len(tags)
-            name = cell.selector.spice_model
-            lines += [
-                f"Xselector{tag} {p} {n}{b} {name} {shared}"
-                for tag, p, n, b in zip(tags, middle, minus, branch, strict=True)
-            ]
-            if cell.selector.hysteretic:
-                held = "Vbranch{0} branch{0} 0 0" if not self.transient else "Cbranch{0} branch{0} 0 1n ic=0"
-                lines += [held.format(tag) for tag in tags]
-            return lines
-        shared = _shared(cell.transistor.spice_parameters())
-        name = cell.transistor.spice_model
-        lines += [
-            f"Xfet{tag} {m} gate{tag.split('_')[0]} {n} bulk {name} {shared}"
-            for tag, m, n in zip(tags, middle, minus, strict=True)
-        ]
-        lines += [f"Vgate{row} gate{row} 0 {format_number(value)}" for row, value in enumerate(self.gates)]
-        return [*lines, "Vbulk bulk 0 0"]
-
-    def models(self) -> tuple[str, ...]:
-        cell = self.cell
-        if isinstance(cell, Device):
-            return (cell.spice_model,)
-        if isinstance(cell, SubcircuitCell):
-            return (cell.text if "\n" in cell.text else cell.text + "\n",)
-        second = cell.selector if isinstance(cell, SelectorCell) else cell.transistor
-        return (cell.device.spice_model, second.spice_model)
-
-    def osdi(self) -> tuple[str, ...]:
-        return (self.cell.osdi,) if isinstance(self.cell, SubcircuitCell) and self.cell.osdi else ()
-
-    def _device(self, device: Device, plus: list[str], minus: list[str]) -> list[str]:
-        parameters = device.spice_parameters(self.states, self.spec.temperature)
-        if self.speeds is not None:
-            if not isinstance(device, DynamicDevice):
-                raise InputError("speeds of cells whose state does not move", value=device.spice_model)
-            parameters["speed"] = self.speeds
-        tags, name = self.tags, device.spice_model
-        pins = [f" state{tag}" for tag in tags] if isinstance(device, DynamicDevice) else [""] * len(tags)
-        lines = [
-            f"Xcell{tag} {p} {n}{state} {name} {own}"
-            for tag, p, n, state, own in zip(tags, plus, minus, pins, _each(parameters, len(tags)), strict=True)
-        ]
-        return lines + (self._state_holders() if isinstance(device, DynamicDevice) else [])
-
-    def _subcircuit(self, cell: SubcircuitCell, plus: list[str], minus: list[str]) -> list[str]:
-        parameters: dict[str, Any] = dict(cell.parameters)
-        if cell.state.parameter is not None:
-            parameters[cell.state.parameter] = self.states
-        if self.speeds is not None and cell.state.speed is not None:
-            parameters[cell.state.speed] = self.speeds
-        elif self.speeds is not None and (self.speeds != 1).any():
-            raise InputError(
-                f"spread of the speed of {cell.subcircuit}, which declares no parameter for it",
-                where="state.speed",
-                hint="Name the parameter that multiplies the state's rate in the declaration of the cell.",
-            )
-        nets = {"row": plus, "column": minus, "ground": ["cellground"] * len(plus)}
-        nets["state"] = [f"state{tag}" for tag in self.tags]
-        pins = [" ".join(one) for one in zip(*(nets[pin] for pin in cell.pins), strict=True)]
-        lines = [
-            f"Xcell{tag} {pin} {cell.subcircuit} {own}"
-            for tag, pin, own in zip(self.tags, pins, _each(parameters, len(plus)), strict=True)
-        ]
-        if "state" in cell.pins:
-            lines += self._state_holders()
-        # Named so that its current counts in the balance of currents into ground.
-        return lines + (["Vsubcircuits cellground 0 0"] if "ground" in cell.pins else [])
-
-    def _state_holders(self) -> list[str]:
-        values = _texts(self.states)
-        form = "Cstate{0} state{0} 0 1n ic={1}" if self.transient else "Vstate{0} state{0} 0 {1}"
-        return [form.format(tag, value) for tag, value in zip(self.tags, values, strict=True)]
-
-    def _gate_voltages(self, gates: Sequence[float] | None) -> list[float]:
-        if not isinstance(self.cell, TransistorCell):
-            if gates is not None:
-                raise InputError("gate voltages for cells without a transistor", value=self.cell.model)
-            return []
-        voltages = [self.cell.gate_voltage] * self.spec.rows if gates is None else [float(value) for value in gates]
-        if len(voltages) != self.spec.rows:
-            raise InputError("gate voltages", value=len(voltages), limit=f"{self.spec.rows}, one a row")
-        return voltages
-
-
-def _checked_speeds(speeds: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    given = np.asarray(speeds, dtype=np.float64)
-    if given.shape not in ((), shape):
-        raise InputError("speeds have the wrong shape", value=given.shape, limit=f"{shape}, or one number")
-    if not (np.isfinite(given) & (given > 0)).all():
-        raise InputError("speeds", value=float(given.min()), limit="above 0, finite")
-    return np.broadcast_to(given, shape)
-
-
-def _moves(spec: TileSpec) -> bool:
-    """Whether cells have a state that a transient moves."""
-    cell = spec.cell
-    return "state" in cell.pins if isinstance(cell, SubcircuitCell) else isinstance(spec.device, DynamicDevice)
-
-
-def _states(spec: TileSpec, conductances: ArrayLike | None, states: ArrayLike | None) -> Floats:
-    """The state of every cell (rows, cols): the given ones, or those that show the given conductances."""
-    if (conductances is None) == (states is None):
-        raise InputError("a deck is made of conductances or of states, one of them")
-    given = np.asarray(conductances if states is None else states, dtype=np.float64)
-    what = "conductances" if states is None else "states"
-    if given.shape != (spec.rows, spec.cols):
-        raise InputError(f"{what} have the wrong shape", value=given.shape, limit=f"({spec.rows}, {spec.cols})")
-    allowed = np.isfinite(given) & ((given >= 0) | (states is not None))
-    if not allowed.all():
-        row, col = (int(index) for index in np.argwhere(~allowed)[0])
-        raise InputError(
-            f"{np.count_nonzero(~allowed)} {what} are {'negative or ' if states is None else ''}not finite",
-            where=f"row {row}, column {col}",
-            value=f"{given[row, col]} {'S' if states is None else ''}".strip(),
-            limit="0 S or more, finite" if states is None else "finite",
-        )
-    if states is not None:
-        return given
-    if isinstance(spec.cell, SubcircuitCell):
-        found = _subcircuit_states(spec.cell, given)
-    else:
-        assert spec.device is not None
-        with np.errstate(divide="ignore"):
-            found = np.asarray(spec.device.state_for(given, spec.reference_voltage), dtype=np.float64)
-    if not np.isfinite(found).all():
-        row, col = (int(index) for index in np.argwhere(~np.isfinite(found))[0])
-        raise InputError(
-            f"{np.count_nonzero(~np.isfinite(found))} conductances that no state of {spec.cell.model} cells has",
-            where=f"row {row}, column {col}",
-            value=f"{given[row, col]} S",
-            limit="above 0 S",
-        )
-    if isinstance(spec.device, DynamicDevice) and ((found < -1e-9) | (found > 1 + 1e-9)).any():
-        outside = (found < -1e-9) | (found > 1 + 1e-9)
-        row, col = (int(index) for index in np.argwhere(outside)[0])
-        ends = np.sort(np.asarray(spec.device.conductance(np.array([0.0, 1.0]), spec.reference_voltage)))
-        raise InputError(
-            f"{np.count_nonzero(outside)} conductances that no state of {spec.device.spice_model} has",
-            where=f"row {row}, column {col}",
-            value=f"{given[row, col]:.6g} S",
-            limit=f"{ends[0]:.6g} to {ends[1]:.6g} S",
-            hint="Change conductance_range, or the device's resistances.",
-        )
-    return found
-
-
-def _subcircuit_states(cell: SubcircuitCell, conductances: Floats) -> Floats:
-    if cell.state.quantity == "state":
-        raise NotAvailable(
-            f"the state of {cell.subcircuit} for a conductance is found by measuring it in ngspice",
-            hint="characterize.program does; or give states.",
-        )
-    if cell.state.quantity == "conductance":
-        return conductances
-    with np.errstate(divide="ignore"):
-        return 1 / conductances
-
-
-def _texts(values: Floats) -> list[str]:
-    return [f"{value:.17g}" for value in values.ravel().tolist()]
-
-
-def _shared(parameters: Mapping[str, float]) -> str:
-    return " ".join(f"{name}={format_number(value)}" for name, value in sorted(parameters.items()))
-
-
-def _each(parameters: Mapping[str, Any], count: int) -> list[str]:
-    """The parameters of every cell as text: those that are arrays one by one, the others once for all."""
-    shared = _shared({name: value for name, value in parameters.items() if np.ndim(value) == 0})
-    own = [[f"{name}={text}" for text in _texts(value)] for name, value in sorted(parameters.items()) if np.ndim(value)]
-    if not own:
-        return [shared] * count
-    return [" ".join([*texts, shared] if shared else texts) for texts in zip(*own, strict=True)]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------

@@ -131,7 +131,8 @@ class TileSpec(Config):
             return "rows driven at both ends"
         if self.amplifier is not None:
             return "a sense amplifier"
-        if self.temperature != ROOM_TEMPERATURE and (self.wire_temperature_coefficient or self.cell.activation_energy):
+        thermal = self.wire_temperature_coefficient or self.cell.activation_energy or self.cell.thermal
+        if self.temperature != ROOM_TEMPERATURE and thermal:
             return f"a temperature of {self.temperature:g} K with coefficients"
         return None
 
