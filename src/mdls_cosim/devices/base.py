@@ -74,6 +74,27 @@ class Device(Config, ABC):
         """Least and largest I/V [S] at `reference_voltage` [V] that a state of this device shows."""
         return 0.0, math.inf
 
+    def check_range(self, conductances: Array, reference_voltage: float = 0.0) -> None:
+        """Refuses conductances that no state of this device shows, beyond rounding.
+
+        Raises:
+            InputError: naming the first of them and the range.
+        """
+        lowest, highest = self.conductance_range(reference_voltage)
+        xp = array_namespace(conductances)
+        rounding = max(1e-9, 4 * float(xp.finfo(conductances.dtype).eps))
+        outside = (conductances < lowest * (1 - rounding)) | (conductances > highest * (1 + rounding))
+        if not bool(xp.any(outside)):
+            return
+        first = tuple(int(index[0]) for index in xp.nonzero(outside))
+        raise InputError(
+            f"{int(xp.sum(xp.astype(outside, xp.int64)))} conductances that no state of {self.spice_model} has",
+            where=f"row {first[-2]}, column {first[-1]}" if len(first) > 1 else f"index {first}",
+            value=f"{float(conductances[first]):.6g} S",
+            limit=f"{lowest:.6g} to {highest:.6g} S",
+            hint="Change conductance_range, or the parameters of the device.",
+        )
+
     @abstractmethod
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
         """Parameters of the SPICE twin for devices in `state`: a number where all share it, else an array of its shape.

@@ -27,12 +27,12 @@ class TileModel(ABC):
             conductances: (*tiles, rows, cols) [S], I/V of the device at `spec.reference_voltage`.
 
         Raises:
-            InputError: the wrong shape, a negative or a non-finite conductance.
+            InputError: the wrong shape; a conductance that is negative, not finite, or of no state of the device.
             NotAvailable: a tile that only its SPICE circuit can describe, on any rung but that one.
         """
         check_conductances(self.spec, conductances)
         if not self.any_circuit:
-            _ = self.spec.passive_cell
+            self.spec.passive_cell.check_range(conductances, self.spec.reference_voltage)
         return self._program(conductances)
 
     @abstractmethod

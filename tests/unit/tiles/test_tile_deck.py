@@ -147,7 +147,7 @@ RESISTIVE = SubcircuitCell(subcircuit="own", text=OWN, state=StateDeclaration(pa
         ({}, {"conductances": G * np.inf}, InputError, "finite"),
         ({"cell": Vteam()}, {"states": G * np.nan}, InputError, "states are not finite"),
         ({"cell": Vteam()}, {"conductances": 0 * G}, InputError, "no state of vteam"),
-        ({"cell": RESISTIVE}, {"conductances": 0 * G}, InputError, "no state of .*above 0 S"),
+        ({"cell": RESISTIVE}, {"conductances": 0 * G}, InputError, "no resistance of .*above 0 S"),
         ({"cell": STATE}, {"conductances": G}, NotAvailable, "measuring"),
         ({}, {"conductances": G, "gates": [1.0, 1.0]}, InputError, "without a transistor"),
         ({"cell": TransistorCell()}, {"conductances": G, "gates": [1.0]}, InputError, "one a row"),
