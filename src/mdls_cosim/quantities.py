@@ -37,6 +37,16 @@ _KINDS = {
     "1/second": ("a rate", "100 / s"),
     "ampere/volt**2": ("a transconductance parameter", "60 uA/V^2"),
     "volt**0.5": ("a body-effect coefficient", "0.45 V^0.5"),
+    "m/s": ("a velocity", "10 m/s"),
+    "V/m": ("an electric field", "1.4e9 V/m"),
+    "K/W": ("a thermal resistance", "2.1e3 K/W"),
+    "1/m^3": ("a concentration", "2e27 / m^3"),
+    "m^2/(V s)": ("a mobility", "4e-6 m^2/V/s"),
+    "meter**2/volt/second": ("a mobility", "1e-14 m^2/V/s"),
+    "ohm/second": ("a rate of resistance", "700 ohm/s"),
+    "1/ohm": ("an inverse resistance", "5e-4 / ohm"),
+    "ohm/volt": ("a resistance a voltage", "20 kohm/V"),
+    "volt/second": ("a ramp rate", "1 V/s"),
 }
 """What to call a quantity in a message, and an example of it, by unit."""
 

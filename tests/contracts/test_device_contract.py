@@ -1,94 +1,48 @@
-"""What every Device must do. A new device joins by one entry in DEVICES: the object, its equation, its states."""
+"""What every Device must do. A new device joins by one entry in a `DEVICES` of tests/reference/members_*.py: the
+object, its equations written again, its states."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
+from pathlib import Path
 
+import device_member
 import numpy as np
 import pytest
 import torch
+from device_member import Member, twin
+from scipy.integrate import solve_ivp
 
+from mdls_cosim.config import Config
 from mdls_cosim.devices import (
     Device,
     DynamicDevice,
     ExponentialSelector,
     Nmos,
-    Ohmic,
     Selector,
-    Sinh,
     ThresholdSelector,
     Vteam,
 )
+from mdls_cosim.devices.data_driven import DataDriven
+from mdls_cosim.devices.linear_ion_drift import LinearIonDrift
+from mdls_cosim.devices.metastable_switch import MetastableSwitch
+from mdls_cosim.devices.parameter_files import parameter_set_names, read_parameter_file
+from mdls_cosim.devices.yakopcic import Yakopcic
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.spice import Deck, format_number
 
-
-@dataclass(frozen=True)
-class Member:
-    device: Device
-    equation: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (voltage, state) -> current, written independently
-    states: tuple[float, ...]  # that of least conductance first
-    conductances: tuple[float, ...]  # some that it can show [S]
-    opens: bool = True  # the first state carries no current
-    rate: Callable[[float, float], float] | None = None  # dx/dt (voltage, state) of a DynamicDevice
-
-
-# 1/V; e^x for sinh, so that the equation is not the device's own call.
-def sinh_equation(a: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return lambda voltage, state: state * (np.exp(a * voltage) - np.exp(-a * voltage)) / (2 * a)
-
-
-CONDUCTANCES = (0.0, 1e-9, 2.5e-6, 1e-4)
-SHOWN = (0.0, 1e-9, 1e-6, 3e-5, 1e-4)
-
-
-def vteam_rate(off: tuple[float, float, float], on: tuple[float, float, float], p: int) -> Callable:
-    """(threshold, rate, exponent) of either direction; word for word from 10.1109/TCSII.2015.2433536."""
-
-    def rate(voltage: float, x: float) -> float:
-        if voltage > off[0]:
-            return off[1] * (voltage / off[0] - 1) ** off[2] * (1 - x ** (2 * p))
-        if voltage < on[0]:
-            return -on[1] * (voltage / on[0] - 1) ** on[2] * (1 - (x - 1) ** (2 * p))
-        return 0.0
-
-    return rate
-
-
-RESISTANCES = {"on_resistance": 2e3, "off_resistance": 400e3}
-DEVICES = {
-    "ohmic": Member(Ohmic(), lambda voltage, state: voltage * state, CONDUCTANCES, SHOWN),
-    "sinh": Member(Sinh(nonlinearity=3.0), sinh_equation(3.0), CONDUCTANCES, SHOWN),
-    "steep sinh": Member(Sinh(nonlinearity=12.0), sinh_equation(12.0), CONDUCTANCES, SHOWN),
-    "vteam": Member(
-        Vteam(**RESISTANCES),
-        lambda voltage, state: voltage / (2e3 * (1 - state) + 400e3 * state),
-        (1.0, 0.7, 0.05, 0.0),
-        (2.5e-6, 1e-5, 1e-4, 5e-4),
-        opens=False,
-        rate=vteam_rate((0.3, 0.091 / 3e-9, 4), (-1.5, 216.2 / 3e-9, 4), 1),
-    ),
-    "exponential vteam": Member(
-        Vteam(
-            **RESISTANCES,
-            conduction="exponential",
-            off_voltage=0.2,
-            on_voltage=-0.1,
-            off_rate=2e3,
-            on_rate=7e4,
-            off_exponent=1.5,
-            on_exponent=3.0,
-            window_exponent=3,
-        ),
-        lambda voltage, state: voltage / (2e3 ** (1 - state) * 400e3**state),
-        (1.0, 0.7, 0.05, 0.0),
-        (2.5e-6, 1e-5, 1e-4, 5e-4),
-        opens=False,
-        rate=vteam_rate((0.2, 2e3, 1.5), (-0.1, 7e4, 3.0), 3),
-    ),
-}
-DYNAMIC = [name for name, member in DEVICES.items() if member.rate is not None]
+DEVICES: dict[str, Member] = {}
+for path in sorted(Path(device_member.__file__).parent.glob("members_*.py")):
+    for key, found in import_module(path.stem).DEVICES.items():
+        assert key not in DEVICES
+        DEVICES[key] = found
+DYNAMIC = [name for name, member in DEVICES.items() if isinstance(member.device, DynamicDevice)]
 VOLTAGES = np.linspace(-0.6, 0.6, 13)
+STATES = np.array([0.0, 1e-3, 0.3, 0.8, 1.0])
+# Steppers and searches come this far.
+FAR_VOLTAGES = np.linspace(-5.0, 5.0, 41)
+FAR_STATES = np.array([-1e-3, 0.0, 1e-9, 0.3, 1.0 - 1e-9, 1.0, 1.001])
 
 
 @pytest.fixture(params=DEVICES)
@@ -101,14 +55,59 @@ def states(member: Member) -> np.ndarray:
     return np.array(member.states)[:, None]
 
 
+def current_at(member: Member, voltage: np.ndarray, state: np.ndarray, temperature: float) -> np.ndarray:
+    """The independent equation, activation aside."""
+    warm = member.warm_equation
+    return member.equation(voltage, state) if warm is None else warm(voltage, state, temperature)
+
+
+def rate_at(member: Member, voltage: np.ndarray, temperature: float = 300.0) -> np.ndarray:
+    """dx/dt by the independent equation: a row for each voltage, a column for each of STATES."""
+    return np.array([[rate_of(member, float(volts), float(x), temperature) for x in STATES] for volts in voltage])
+
+
+def rate_of(member: Member, voltage: float, x: float, temperature: float) -> float:
+    assert member.rate is not None
+    return member.rate(voltage, x) if member.warm_rate is None else member.warm_rate(voltage, x, temperature)
+
+
+def numbers(device: Device) -> list[str]:
+    """Parameters that may become arrays: exponents that are whole numbers stay."""
+    return [name for name in type(device).model_fields if isinstance(getattr(device, name), float)]
+
+
+def neighbours(device: Device, name: str) -> list[Device]:
+    """Devices with a parameter a little lower and higher, as far as its bounds allow."""
+    value = getattr(device, name)
+    tried = [value * 0.97, value, value * 1.02] if value else [0.0, 1.6e-21]  # an energy of 10 meV, or of no effect
+    found = []
+    for changed in tried:
+        try:
+            found.append(device.replace(**{name: changed}))
+        except ConfigError:
+            continue
+    assert len(found) > 1
+    return found
+
+
 class TestDeviceContract:
     def test_its_equation(self, member: Member, states: np.ndarray):
-        # 1e-16 A: the exponentials' own cancellation near 0 V.
         expected = member.equation(VOLTAGES, states)
-        np.testing.assert_allclose(member.device.current(VOLTAGES, states), expected, rtol=1e-12, atol=1e-16)
+        # The exponentials' own cancellation near 0 V.
+        left = 1e-16 + 1e-15 * np.abs(expected).max()
+        np.testing.assert_allclose(member.device.current(VOLTAGES, states), expected, rtol=member.agreement, atol=left)
+
+    def test_thermal_says_whether_temperature_is_in_its_equations(self, member: Member, states: np.ndarray):
+        expected = current_at(member, VOLTAGES, states, 350.0)
+        left = 1e-16 + 1e-15 * np.abs(expected).max()
+        np.testing.assert_allclose(
+            member.device.current(VOLTAGES, states, 350.0), expected, rtol=member.agreement, atol=left
+        )
+        assert member.device.thermal == (member.warm_equation is not None or member.warm_rate is not None)
 
     def test_no_voltage_no_current(self, member: Member, states: np.ndarray):
-        assert np.all(member.device.current(np.zeros(1), states) == 0)
+        for temperature in (300.0, 340.0):
+            assert np.all(member.device.current(np.zeros(1), states, temperature) == 0)
 
     def test_the_empty_state_carries_no_current(self, member: Member):
         if not member.opens:
@@ -121,7 +120,7 @@ class TestDeviceContract:
         assert np.all(rise[1:] > 0)
 
     def test_current_rises_with_conductance(self, member: Member):
-        conductances = np.linspace(member.conductances[0], 1e-4, 11)
+        conductances = np.linspace(member.conductances[0], member.conductances[-1], 11)
         currents = member.device.current(np.array(0.2), member.device.state_for(conductances, 0.1))
         assert np.all(np.diff(currents) > 0)
 
@@ -139,7 +138,23 @@ class TestDeviceContract:
     def test_conductance_is_current_over_voltage(self, member: Member, states: np.ndarray):
         for voltage in (0.05, 0.3, -0.6):
             found = member.device.conductance(states, voltage)
-            np.testing.assert_allclose(found, member.equation(np.array(voltage), states) / voltage, rtol=1e-12)
+            np.testing.assert_allclose(
+                found, member.equation(np.array(voltage), states) / voltage, rtol=member.agreement
+            )
+
+    @pytest.mark.parametrize("reference_voltage", [0.0, 0.1, -0.2])
+    def test_its_range_holds_every_conductance(self, member: Member, reference_voltage: float):
+        low, high = member.device.conductance_range(reference_voltage)
+        assert isinstance(low, float)
+        assert isinstance(high, float)
+        states = np.linspace(0, 1, 101) if isinstance(member.device, DynamicDevice) else np.array(member.states)
+        shown = member.device.conductance(states, reference_voltage)
+        assert np.all(shown >= low * (1 - 1e-12))
+        assert np.all(shown <= high * (1 + 1e-12))
+        if isinstance(member.device, DynamicDevice):
+            np.testing.assert_allclose([shown.min(), shown.max()], [low, high], rtol=1e-12)
+            ends = member.device.state_for(np.array([low, high]), reference_voltage)
+            np.testing.assert_allclose(np.sort(ends), [0, 1], atol=1e-9)
 
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     def test_numpy_and_torch_agree(self, member: Member, states: np.ndarray, dtype: type):
@@ -149,22 +164,79 @@ class TestDeviceContract:
         assert by_numpy.dtype == dtype
         assert by_torch.dtype == torch.as_tensor(voltages).dtype
         # A few roundings of two mathematical libraries.
-        np.testing.assert_allclose(by_torch.numpy(), by_numpy, rtol=8 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(by_torch.numpy(), by_numpy, rtol=member.rounding * np.finfo(dtype).eps)
 
     def test_torch_differentiates_it(self, member: Member, states: np.ndarray):
-        voltages = torch.as_tensor(VOLTAGES).requires_grad_()
+        volts = np.array(member.smooth_voltages)
+        voltages = torch.as_tensor(volts).requires_grad_()
         state = torch.as_tensor(states).requires_grad_()
         member.device.current(voltages, state).sum().backward()
         step = 1e-5
-        slope = (member.equation(VOLTAGES + step, states) - member.equation(VOLTAGES - step, states)) / (2 * step)
+        slope = (member.equation(volts + step, states) - member.equation(volts - step, states)) / (2 * step)
         np.testing.assert_allclose(voltages.grad, slope.sum(0), rtol=1e-7)
-        share = 0.01
-        both = member.equation(VOLTAGES, states + share * 1e-6) - member.equation(VOLTAGES, states)
-        # Sums over voltages of both signs cancel; 1e-9 of the largest term, and the rounding of the difference.
-        left = 1e-9 * np.abs(both).max() + 1e-15 * np.abs(member.equation(VOLTAGES, states)).max()
-        np.testing.assert_allclose(
-            state.grad[:, 0], both.sum(1) / (share * 1e-6), rtol=1e-6, atol=left / (share * 1e-6)
-        )
+        # A state that is a conductance has its own scale; there is none below zero.
+        step = 1e-6 if isinstance(member.device, DynamicDevice) else np.where(states > 0, 1e-4 * states, 1e-8)
+        low = np.where((states > 0) | (not member.opens), states - step, states)
+        ends = member.equation(volts, states + step), member.equation(volts, low)
+        slope = (ends[0] - ends[1]) / (states + step - low)
+        # Sums over voltages of both signs cancel; the largest term, and the rounding of the difference.
+        left = 1e-7 * np.abs(slope).max() + (1e-15 * np.abs(ends[0]).max() / (states + step - low)).max()
+        np.testing.assert_allclose(state.grad, slope.sum(1, keepdims=True), rtol=1e-6, atol=left)
+
+    def test_torch_differentiates_it_in_its_parameters(self, member: Member, states: np.ndarray):
+        """A sum with unlike weights, so that no two currents cancel unseen; each parameter by its own factor."""
+        volts = torch.as_tensor(np.array(member.smooth_voltages))
+        state = torch.as_tensor(states)
+        names = [name for name in numbers(member.device) if getattr(member.device, name)]
+        scale = float(np.abs(member.equation(volts.numpy(), states)).max())
+
+        def currents(factors: torch.Tensor) -> torch.Tensor:
+            own = {name: getattr(member.device, name) * factors[k] for k, name in enumerate(names)}
+            return member.device.varied(own).current(volts, state) / scale
+
+        if not names:
+            pytest.skip("it has no parameters")
+        factors = torch.ones(len(names), dtype=torch.float64, requires_grad=True)
+        if not currents(factors).requires_grad:
+            pytest.skip("none of its parameters is in the current")
+        torch.autograd.gradcheck(currents, (factors,), atol=1e-6)
+
+    def test_it_is_finite_far_outside(self, member: Member):
+        dynamic = isinstance(member.device, DynamicDevice)
+        states = FAR_STATES if dynamic else np.array(member.states)
+        for dtype, temperature in product((np.float64, np.float32), (300.0, 350.0)):
+            volts, far = FAR_VOLTAGES.astype(dtype)[:, None], states.astype(dtype)
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                assert np.all(np.isfinite(member.device.current(volts, far, temperature)))
+                if isinstance(member.device, DynamicDevice):
+                    assert np.all(np.isfinite(member.device.state_rate(volts, far, temperature)))
+        voltage = torch.as_tensor(FAR_VOLTAGES)[:, None].clone().requires_grad_()
+        state = torch.as_tensor(states).requires_grad_()
+        total = member.device.current(voltage, state).sum()
+        if isinstance(member.device, DynamicDevice):
+            total = total + member.device.state_rate(voltage, state).sum()
+        for slope in torch.autograd.grad(total, (voltage, state)):
+            assert torch.all(torch.isfinite(slope))
+
+    def test_a_population_is_each_of_its_devices(self, member: Member, states: np.ndarray):
+        device = member.device
+        volts = np.array(member.smooth_voltages)[:, None, None]
+        conductances = np.array(member.conductances)[1:-1]
+        for name in numbers(device):
+            alone = neighbours(device, name)
+            population = device.varied({name: np.array([getattr(one, name) for one in alone])})
+            for temperature in (300.0, 350.0):
+                together = population.current(volts, states, temperature)
+                each = np.stack([one.current(volts[..., 0], states[:, 0], temperature) for one in alone], -1)
+                np.testing.assert_allclose(np.broadcast_to(together, each.shape), each, rtol=1e-11, err_msg=name)
+            for at in (0.0, 0.1, -0.2):
+                each = [one.conductance(states[:, 0], at) for one in alone]
+                together = np.broadcast_to(population.conductance(states, at), (len(states), len(alone)))
+                np.testing.assert_allclose(together, np.stack(each, -1), rtol=1e-11, err_msg=name)
+                found = population.state_for(conductances[:, None], at)
+                each = np.stack([one.state_for(conductances, at) for one in alone], -1)
+                found = np.broadcast_to(found, each.shape)
+                np.testing.assert_allclose(found, each, rtol=1e-11, atol=1e-12, err_msg=name)
 
     def test_linear_says_whether_it_is(self, member: Member):
         state = np.array(member.states[-1])
@@ -176,7 +248,8 @@ class TestDeviceContract:
         for state in member.states:
             currents = engine.run(twin(member.device, state), VOLTAGES[:, None]).column("i(vout)")
             expected = member.equation(VOLTAGES, np.array(state))
-            np.testing.assert_allclose(currents, expected, rtol=1e-9, atol=1e-20)
+            left = 1e-20 + 1e-16 * np.abs(expected).max()  # of the loop's own sum at 0 V
+            np.testing.assert_allclose(currents, expected, rtol=member.tolerance, atol=left)
 
     @pytest.mark.parametrize("temperature", [250.0, 400.0])
     def test_all_of_its_current_is_thermally_activated(self, member: Member, temperature: float):
@@ -190,8 +263,10 @@ class TestDeviceContract:
         warm, state = member.device.replace(activation_energy="0.1 eV"), member.states[-2]
         currents = engine.run(twin(warm, state, 350.0), VOLTAGES[:, None]).column("i(vout)")
         factor = np.exp(-0.1 / 8.617333262e-5 * (1 / 350 - 1 / 300))
-        expected = factor * member.equation(VOLTAGES, np.array(state))
-        np.testing.assert_allclose(currents, expected, rtol=1e-8, atol=1e-20)
+        expected = factor * current_at(member, VOLTAGES, np.array(state), 350.0)
+        # 1e-8: the physical constants above have ten digits.
+        left = 1e-20 + 1e-16 * np.abs(expected).max()
+        np.testing.assert_allclose(currents, expected, rtol=max(1e-8, member.tolerance), atol=left)
 
     def test_it_is_a_value(self, member: Member):
         same = type(member.device)(**member.device.as_dict())
@@ -199,85 +274,242 @@ class TestDeviceContract:
         assert hash(same) == hash(member.device)
 
 
-def twin(device: Device, state: float, temperature: float = 300.0) -> Deck:
-    """One cell between a source and ground; a state that moves is held, and its rate read."""
-    own = device.spice_parameters(state, temperature)
-    parameters = " ".join(f"{name}={format_number(value)}" for name, value in own.items())
-    moves = isinstance(device, DynamicDevice)
-    pins = "in out state" if moves else "in out"
-    held = (f"Vstate state 0 {format_number(state)}",) if moves else ()
-    return Deck(
-        title="one cell",
-        elements=("Vin in 0 0", f"Xcell {pins} {device.spice_model} {parameters}", "Vout out 0 0", *held),
-        models=(device.spice_model,),
-        sources=("Vin",),
-        probes=("i(vout)", *(("i(vstate)",) if moves else ())),
-        balance=("vin", "vout"),
-    )
+def dynamic(name: str) -> tuple[Member, DynamicDevice]:
+    member = DEVICES[name]
+    assert isinstance(member.device, DynamicDevice)
+    return member, member.device
 
 
-RATE_VOLTAGES = np.array([-3.1, -1.5, -1.2, -0.11, -0.05, 0.0, 0.19, 0.3, 0.31, 0.9])
-STATES = np.array([0.0, 1e-3, 0.3, 0.8, 1.0])
+def as_scale(rates: np.ndarray) -> float:
+    """What a rate that should be zero is measured by."""
+    return float(np.abs(rates).max())
 
 
 @pytest.mark.parametrize("name", DYNAMIC)
 class TestDynamicDeviceContract:
-    def test_its_rate(self, name: str):
-        member = DEVICES[name]
-        device, rate = member.device, member.rate
-        assert isinstance(device, DynamicDevice)
-        assert rate is not None
-        found = device.state_rate(RATE_VOLTAGES[:, None], STATES)
-        expected = [[rate(float(voltage), float(x)) for x in STATES] for voltage in RATE_VOLTAGES]
+    @pytest.mark.parametrize("temperature", [300.0, 350.0])
+    def test_its_rate(self, name: str, temperature: float):
+        member, device = dynamic(name)
+        volts = np.array(member.rate_voltages)
+        found = device.state_rate(volts[:, None], STATES, temperature)
+        expected = rate_at(member, volts, temperature)
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
     def test_the_state_stays_between_its_ends(self, name: str):
-        device = DEVICES[name].device
-        assert isinstance(device, DynamicDevice)
-        rates = device.state_rate(RATE_VOLTAGES[:, None], np.array([0.0, 1.0]))
-        assert np.all(rates[:, 0] >= 0)
-        assert np.all(rates[:, 1] <= 0)
-        assert np.any(rates[:, 0] > 0)
+        member, device = dynamic(name)
+        for temperature in (300.0, 350.0):
+            rates = device.state_rate(np.linspace(-5, 5, 201)[:, None], np.array([0.0, 1.0]), temperature)
+            assert np.all(rates[:, 0] >= 0)
+            assert np.all(rates[:, 1] <= 0)
+        rates = device.state_rate(np.array(member.rate_voltages)[:, None], np.array([0.0, 0.5, 1.0]))
+        assert np.any(rates[:, 1] > 0)
         assert np.any(rates[:, 1] < 0)
+        assert np.any(rates[:, 0] > 0) != member.sticks
+        assert np.any(rates[:, 2] < 0) != member.sticks
 
     def test_raising_sign_says_which_voltage_raises_the_conductance(self, name: str):
-        device = DEVICES[name].device
-        assert isinstance(device, DynamicDevice)
+        _, device = dynamic(name)
         for sign in (1, -1):
             drift = np.sign(device.state_rate(np.array(3.0 * sign), np.array(0.5)))
             steeper = device.conductance(np.array(0.5 + 1e-3 * drift)) > device.conductance(np.array(0.5))
             assert steeper == (sign == device.raising_sign)
 
-    def test_torch_agrees(self, name: str):
-        device = DEVICES[name].device
-        assert isinstance(device, DynamicDevice)
-        found = device.state_rate(torch.as_tensor(RATE_VOLTAGES)[:, None], torch.as_tensor(STATES))
-        np.testing.assert_allclose(found, device.state_rate(RATE_VOLTAGES[:, None], STATES), rtol=1e-13)
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_numpy_and_torch_agree_on_the_rate(self, name: str, dtype: type):
+        member, device = dynamic(name)
+        volts, states = np.array(member.rate_voltages, dtype)[:, None], STATES.astype(dtype)
+        by_numpy = device.state_rate(volts, states)
+        by_torch = device.state_rate(torch.as_tensor(volts), torch.as_tensor(states))
+        assert by_numpy.dtype == dtype
+        assert by_torch.dtype == torch.as_tensor(volts).dtype
+        # Near a threshold, and where two motions cancel, the argument's own rounding counts.
+        scale = np.abs(by_numpy).max(axis=1, keepdims=True)
+        limit = 20 * member.rounding * np.finfo(dtype).eps
+        assert np.all(np.abs(by_torch.numpy() - by_numpy) <= limit * scale)
 
-    def test_a_conductance_between_the_ends_has_a_state_between_0_and_1(self, name: str):
-        device = DEVICES[name].device
-        assert isinstance(device, Vteam)
-        ends = np.array([1 / 400e3, 1 / 2e3])
-        np.testing.assert_allclose(device.state_for(ends), [1, 0], atol=1e-12)
+    def test_torch_differentiates_the_rate(self, name: str):
+        member, device = dynamic(name)
+        volts, states = np.array(member.smooth_voltages), np.array(member.smooth_states)
+        names = [key for key in numbers(device) if getattr(device, key)]
+        # One voltage at a time: rates of different voltages are decades apart.
+        for at in volts:
+            voltage = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+            state = torch.as_tensor(states).requires_grad_()
+            factors = torch.ones(len(names), dtype=torch.float64, requires_grad=True)
+            scale = as_scale(device.state_rate(np.array([at]), states)) or 1.0
+
+            def rates(v: torch.Tensor, x: torch.Tensor, f: torch.Tensor, scale: float = scale) -> torch.Tensor:
+                own = {key: getattr(device, key) * f[k] for k, key in enumerate(names)}
+                return device.varied(own).state_rate(v, x) / scale
+
+            torch.autograd.gradcheck(rates, (voltage, state, factors), eps=1e-7, atol=1e-5, rtol=1e-5)
+
+    def test_a_population_moves_as_each_of_its_devices(self, name: str):
+        member, device = dynamic(name)
+        volts, states = np.array(member.smooth_voltages)[:, None, None], STATES[:, None]
+        for key in numbers(device):
+            alone = neighbours(device, key)
+            population = device.varied({key: np.array([getattr(one, key) for one in alone])})
+            for temperature in (300.0, 350.0):
+                together = population.state_rate(volts, states, temperature)
+                each = np.stack([one.state_rate(volts[..., 0], STATES, temperature) for one in alone], -1)
+                together = np.broadcast_to(together, each.shape)
+                np.testing.assert_allclose(together, each, rtol=1e-10, atol=1e-13 * as_scale(each), err_msg=key)
+                passed = 0.3 / (as_scale(each) or 1.0)
+                after = population.state_after(volts, states, np.array(passed), temperature)
+                if after is not None:
+                    ends = [one.state_after(volts[..., 0], STATES, np.array(passed), temperature) for one in alone]
+                    after = np.broadcast_to(after, each.shape)
+                    np.testing.assert_allclose(after, np.stack(ends, -1), rtol=1e-10, atol=1e-13, err_msg=key)
+
+    def test_it_is_finite_in_a_population_far_outside(self, name: str):
+        _, device = dynamic(name)
+        wide = {key: getattr(device, key) * np.array([0.9, 1.1]) for key in numbers(device)}
+        population = device.varied(wide)
+        volts, states = FAR_VOLTAGES[:, None, None], FAR_STATES[:, None]
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            assert np.all(np.isfinite(population.current(volts, states)))
+            assert np.all(np.isfinite(population.state_rate(volts, states)))
 
     @pytest.mark.ngspice
-    def test_its_twin_moves_at_its_rate(self, name: str, engine):
+    @pytest.mark.parametrize("temperature", [300.0, 350.0])
+    def test_its_twin_moves_at_its_rate(self, name: str, temperature: float, engine):
         """1 nA into the pin is 1/s."""
-        member = DEVICES[name]
-        assert member.rate is not None
-        for x in STATES:
-            currents = engine.run(twin(member.device, float(x)), RATE_VOLTAGES[:, None]).column("i(vstate)")
-            expected = np.array([member.rate(float(voltage), float(x)) for voltage in RATE_VOLTAGES])
+        member, device = dynamic(name)
+        volts = np.array(member.rate_voltages)
+        expected = rate_at(member, volts, temperature)
+        for k, x in enumerate(STATES):
+            currents = engine.run(twin(device, float(x), temperature), volts[:, None]).column("i(vstate)")
             # gmin at the pin: 1e-15 A of 1 V, a rate of 1e-6 1/s.
-            np.testing.assert_allclose(currents * 1e9, expected, rtol=1e-9, atol=1e-5)
+            np.testing.assert_allclose(currents * 1e9, expected[:, k], rtol=member.tolerance, atol=1e-5)
+
+    @pytest.mark.ngspice
+    def test_its_warm_twin_moves_as_it_does(self, name: str, engine):
+        """With thermally activated conduction."""
+        member, device = dynamic(name)
+        warm, volts = device.replace(activation_energy="0.1 eV"), np.array(member.rate_voltages)
+        found = engine.run(twin(warm, 0.4, 350.0), volts[:, None]).column("i(vstate)") * 1e9
+        expected = warm.state_rate(volts, np.array(0.4), 350.0)
+        np.testing.assert_allclose(found, expected, rtol=max(1e-8, member.tolerance), atol=1e-5)
 
     @pytest.mark.ngspice
     def test_the_speed_of_a_twin_is_a_factor(self, name: str, engine):
-        deck = twin(DEVICES[name].device, 0.4)
-        faster = [line.replace("exponential=", "speed=2.5 exponential=") for line in deck.elements]
-        fast = Deck(deck.title, tuple(faster), deck.models, deck.sources, deck.probes, deck.balance)
-        volts = np.array([[-3.0], [0.9]])
-        np.testing.assert_allclose(engine.run(fast, volts).values[:, 1], 2.5 * engine.run(deck, volts).values[:, 1])
+        member, device = dynamic(name)
+        volts = np.array(member.rate_voltages)[:, None]
+        slow = engine.run(twin(device, 0.4), volts).values[:, 1]
+        fast = engine.run(twin(device, 0.4, speed=2.5), volts).values[:, 1]
+        assert np.any(slow != 0)
+        np.testing.assert_allclose(fast, 2.5 * slow, rtol=1e-7, atol=1e-14)
+
+
+def is_closed(name: str) -> bool:
+    _, device = dynamic(name)
+    return device.state_after(np.array(1.0), np.array(0.5), np.array(0.0)) is not None
+
+
+@pytest.mark.parametrize("name", [name for name in DYNAMIC if is_closed(name)])
+class TestClosedForms:
+    """`state_after` against an integration of the independent rate by scipy."""
+
+    def test_it_is_the_integral(self, name: str):
+        member, device = dynamic(name)
+        for volts, temperature in product(member.rate_voltages, (300.0, 350.0)):
+            rates = rate_at(member, np.array([volts]), temperature)[0]
+            slow = 1 / (as_scale(rates) or 1.0)
+            for k, x in enumerate(STATES):
+                times = slow * np.array([0.01, 0.3, 3.0])
+
+                def slope(_, y: np.ndarray, volts: float = volts, temperature: float = temperature) -> list[float]:
+                    inside = min(max(float(y[0]), 0.0), 1.0)
+                    return [rate_of(member, volts, inside, temperature)]
+
+                reference = solve_ivp(
+                    slope, (0, times[-1]), [x], "LSODA", t_eval=times, rtol=1e-10, atol=1e-12, max_step=slow / 30
+                )
+                found = device.state_after(np.array(volts), np.array(x), times, temperature)
+                np.testing.assert_allclose(found, reference.y[0], atol=1e-8, err_msg=f"{volts} V, from {STATES[k]}")
+
+    def test_no_time_no_motion_and_two_halves_are_the_whole(self, name: str):
+        member, device = dynamic(name)
+        volts = np.array(member.rate_voltages)[:, None]
+        scale = np.abs(device.state_rate(volts, STATES)).max(axis=1, keepdims=True)
+        time = 1 / np.where(scale, scale, 1.0)
+        np.testing.assert_allclose(
+            device.state_after(volts, STATES, 0 * time), np.broadcast_to(STATES, (len(volts), 5)), atol=1e-15
+        )
+        once = device.state_after(volts, STATES, time)
+        twice = device.state_after(volts, device.state_after(volts, STATES, time / 2), time / 2)
+        np.testing.assert_allclose(twice, once, rtol=1e-10, atol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+    def test_it_stays_between_the_ends_for_ever(self, name: str, dtype: type):
+        _, device = dynamic(name)
+        volts = FAR_VOLTAGES.astype(dtype)[:, None]
+        states = np.array([0.0, 1e-30, 1e-7, 0.5, 1 - 6e-8, 1.0], dtype)
+        for time in (1e-30, 1e-12, 1e-6, 1.0, 1e6):
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                after = device.state_after(volts, states, np.array(time, dtype))
+            assert after is not None
+            assert after.dtype == dtype
+            assert np.all(after >= 0)
+            assert np.all(after <= 1)
+            rates = device.state_rate(volts, states)
+            # It moves with the rate, never against it.
+            assert np.all((after - states) * np.sign(rates) >= -4 * np.finfo(dtype).eps)
+
+    def test_float32_and_torch_agree_with_float64(self, name: str):
+        member, device = dynamic(name)
+        volts = np.array(member.smooth_voltages)[:, None]
+        scale = np.abs(device.state_rate(volts, STATES)).max(axis=1, keepdims=True)
+        time = 0.5 / np.where(scale, scale, 1.0)
+        exact = device.state_after(volts, STATES, time)
+        single = [torch.as_tensor(value, dtype=torch.float32) for value in (volts, STATES, time)]
+        np.testing.assert_allclose(device.state_after(*single).numpy(), exact, atol=2e-5)
+        double = [torch.as_tensor(value) for value in (volts, STATES, time)]
+        np.testing.assert_allclose(device.state_after(*double).numpy(), exact, rtol=1e-12, atol=1e-14)
+
+    def test_torch_differentiates_it(self, name: str):
+        member, device = dynamic(name)
+        for at in member.smooth_voltages:
+            scale = as_scale(device.state_rate(np.array(at), np.array(member.smooth_states))) or 1.0
+            voltage = torch.tensor([at], dtype=torch.float64, requires_grad=True)
+            state = torch.tensor(member.smooth_states, dtype=torch.float64, requires_grad=True)
+            share = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+            torch.autograd.gradcheck(
+                lambda v, x, t, scale=scale: device.state_after(v, x, t / scale), (voltage, state, share), atol=1e-5
+            )
+        ends = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64, requires_grad=True)
+        for at in (-5.0, -0.3, 0.0, 0.3, 5.0):
+            voltage = torch.full((3,), at, dtype=torch.float64, requires_grad=True)
+            time = torch.full((3,), 1e-9, dtype=torch.float64, requires_grad=True)
+            total = device.state_after(voltage, ends, time).sum()
+            for slope in torch.autograd.grad(total, (voltage, ends, time), allow_unused=True):
+                assert slope is None or torch.all(torch.isfinite(slope))
+
+
+MODELS = {type(member.device).model_fields["model"].default: type(member.device) for member in DEVICES.values()}
+
+
+@pytest.mark.parametrize("name", parameter_set_names())
+class TestParameterSets:
+    def test_it_says_what_it_is_and_makes_a_device(self, name: str):
+        content = read_parameter_file(name)
+        for key in ("title", "source", "validity"):
+            assert isinstance(content[key], str)
+            assert len(content[key]) > 15
+        model: type[Config] = MODELS[content["device"]["model"]]
+        device = model.from_text_dict({"model": content["device"]["model"], "parameters": name})
+        assert isinstance(device, Device)
+        low, high = device.conductance_range(0.1)
+        assert 0 <= low < high
+        if isinstance(device, DynamicDevice):
+            assert math.isfinite(high)
+            currents = device.current(np.array([-0.1, 0.1]), np.array(0.5))
+            assert currents[0] < 0 < currents[1]
+            rates = device.state_rate(FAR_VOLTAGES[:, None], FAR_STATES)
+            assert np.all(np.isfinite(rates))
+            fall, rise = device.state_rate(np.array([-3.0, 3.0]), np.array(0.5))
+            assert fall * rise < 0
 
 
 @pytest.mark.parametrize(
@@ -295,6 +527,47 @@ class TestDynamicDeviceContract:
 def test_impossible_vteams_are_refused(changes):
     with pytest.raises(ConfigError):
         Vteam(**changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (LinearIonDrift, {"off_resistance": 100.0}),
+        (LinearIonDrift, {"window_exponent": 0}),
+        (LinearIonDrift, {"mobility": 0.0}),
+        (LinearIonDrift, {"window": "none"}),
+        (Yakopcic, {"positive_onset": 1.0}),
+        (Yakopcic, {"polarity": 0}),
+        (Yakopcic, {"negative_voltage": -0.3}),
+        (DataDriven, {"off_resistance": 1e3}),
+        (DataDriven, {"on_growth": 0.0}),
+        (DataDriven, {"on_steepness": 60 / 15e3}),
+        (MetastableSwitch, {"off_resistance": 400.0}),
+        (MetastableSwitch, {"memory_share": 0.0}),
+        (MetastableSwitch, {"forward_current": -1e-9}),
+    ],
+    ids=str,
+)
+def test_impossible_devices_are_refused(model: type[Device], changes: dict):
+    with pytest.raises(ConfigError):
+        model(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("data_driven_tiox", DataDriven),
+        ("linear_ion_drift_hp", LinearIonDrift),
+        ("metastable_switch_knowm", MetastableSwitch),
+        ("vteam_kvatinsky_b", Vteam),
+        ("yakopcic_c", Yakopcic),
+    ],
+)
+def test_defaults_are_a_named_set(name: str, model: type[Device]):
+    given, own = model(parameters=name).as_dict(), model().as_dict()
+    assert given.keys() == own.keys()
+    for key, value in own.items():
+        assert given[key] == (pytest.approx(value, rel=1e-14) if isinstance(value, float) else value)
 
 
 def through_threshold(selector: ThresholdSelector, volts: float, branch: float) -> float:

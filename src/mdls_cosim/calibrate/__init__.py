@@ -1,1 +1,26 @@
 """Calibrate: from measured I-V loops, pulse trains, levels and drift to a parameter set, with its confidence."""
+
+from mdls_cosim.calibrate.measurement import DriftTrace, LevelTable, Loop, Measurement, PulseTrain
+from mdls_cosim.calibrate.pulse_response import PulseLaw, PulseResponse
+from mdls_cosim.calibrate.reading import KINDS, MeasuredFile, MeasuredFiles, Setup, read_measurement
+from mdls_cosim.calibrate.result import Calibration, Ranked, Value
+from mdls_cosim.calibrate.run import calibrate
+
+__all__ = [
+    "KINDS",
+    "Calibration",
+    "DriftTrace",
+    "LevelTable",
+    "Loop",
+    "MeasuredFile",
+    "MeasuredFiles",
+    "Measurement",
+    "PulseLaw",
+    "PulseResponse",
+    "PulseTrain",
+    "Ranked",
+    "Setup",
+    "Value",
+    "calibrate",
+    "read_measurement",
+]

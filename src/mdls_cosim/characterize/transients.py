@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mdls_cosim.characterize.circuits import cell_conductances, programmed
-from mdls_cosim.devices import DynamicDevice
+from mdls_cosim.devices import DynamicDevice, Memristor
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.spice import Engine, Waves
 from mdls_cosim.tiles import SubcircuitCell, TileSpec
@@ -15,6 +17,7 @@ Floats = NDArray[np.float64]
 
 EDGE = 0.1
 """Rise and fall of a pulse, as a share of its width."""
+_MOVING = sorted(kind.spice_model for kind in get_args(Memristor) if issubclass(kind, DynamicDevice))
 _STEPS = 20  # longest internal step: so many a width; ngspice takes smaller ones where it has to
 
 
@@ -32,7 +35,7 @@ def raising_sign(tile: TileSpec) -> int:
             "these cells have no state that moves",
             where="tile.cell",
             value=cell.model if device is None else device.spice_model,
-            limit='a device with a state equation: "vteam", or a subcircuit with a pin "state"',
+            limit=f'{", ".join(_MOVING)}, or a subcircuit with a pin "state"',
             hint="Experiments iv (loops), pulse and write need one.",
         )
     return device.raising_sign

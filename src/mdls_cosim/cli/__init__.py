@@ -1,6 +1,7 @@
 """The command line, `mdls-cosim`: one command a file. Importing a command's module adds it to the application."""
 
 from mdls_cosim.cli import (  # noqa: F401
+    calibrate,
     characterize,
     deck,
     demo,

@@ -20,7 +20,7 @@ from mdls_cosim.errors import MdlsError, SpiceError
 
 CANNOT, DEFECT, INTERRUPTED = 2, 3, 130
 
-ORDER = ("doctor", "demo", "characterize", "report", "deck", "fit", "validate", "info")
+ORDER = ("doctor", "demo", "calibrate", "characterize", "report", "deck", "fit", "validate", "info")
 """Of the commands in the help text: as a newcomer meets them. Others follow."""
 
 

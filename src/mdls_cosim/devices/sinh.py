@@ -38,7 +38,10 @@ class Sinh(Device):
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
         return {"conductance": state * self.thermal_factor(temperature), "nonlinearity": self.nonlinearity}
 
-    def _rise(self, reference_voltage: float) -> float:
+    def _rise(self, reference_voltage: float) -> Array:
         """I/V at the reference voltage over the slope at 0 V: sinh(a V) / (a V)."""
+        if not reference_voltage:
+            return 1.0
         argument = self.nonlinearity * reference_voltage
-        return math.sinh(argument) / argument if argument else 1.0
+        rise = math if isinstance(argument, float) else array_namespace(argument)
+        return rise.sinh(argument) / argument

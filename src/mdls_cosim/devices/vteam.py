@@ -8,6 +8,7 @@ from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, log
+from mdls_cosim.devices.bounded import chosen
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import PositiveResistance, Rate, Voltage
 
@@ -91,10 +92,27 @@ class Vteam(DynamicDevice):
 
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         xp = array_namespace(voltage, state)
-        twice = 2 * self.window_exponent
-        off = xp.clip(voltage / self.off_voltage - 1, min=0.0) ** self.off_exponent
-        on = xp.clip(voltage / self.on_voltage - 1, min=0.0) ** self.on_exponent
-        return self.off_rate * off * (1 - state**twice) - self.on_rate * on * (1 - (1 - state) ** twice)
+        speed = self._speed(voltage)
+        from_behind = xp.where(voltage > 0, state, 1 - state)
+        toward = xp.where(voltage > 0, speed, -speed)
+        return toward * (1 - from_behind ** (2 * self.window_exponent))
+
+    def state_after(
+        self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
+    ) -> Array | None:
+        """x(t) = tanh(r t + artanh x) towards 1, 1 - x likewise towards 0; for window exponent 1 alone.
+
+        With g = 1 - exp(-2 r t), exact at the ends and for small steps: (2 x + g (1 - x))/(2 - g (1 - x)) upwards,
+        (2 x - 2 g x)/(2 - g x) downwards.
+        """
+        if self.window_exponent != 1:
+            return None
+        xp = array_namespace(voltage, state)
+        gone = -xp.expm1(-2 * self._speed(voltage) * duration)
+        ahead = xp.where(voltage > 0, 1 - state, state)
+        after = (2 * state + gone * xp.where(voltage > 0, ahead, -2 * state)) / (2 - gone * ahead)
+        # Rounding alone could lead above 1.
+        return xp.where(after > 1, 1.0, after)
 
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
         factor = self.thermal_factor(temperature)
@@ -110,3 +128,11 @@ class Vteam(DynamicDevice):
             "window": self.window_exponent,
             "exponential": float(self.conduction == "exponential"),
         }
+
+    def _speed(self, voltage: Array) -> Array:
+        """Size of dx/dt [1/s], window aside: towards high resistance at positive voltages, low at negative ones."""
+        xp = array_namespace(voltage)
+        positive = xp.astype(voltage > 0, voltage.dtype)
+        threshold = chosen(positive, self.off_voltage, self.on_voltage)
+        exponent = chosen(positive, self.off_exponent, self.on_exponent)
+        return chosen(positive, self.off_rate, self.on_rate) * xp.maximum(voltage / threshold - 1, 0.0) ** exponent

@@ -1,0 +1,71 @@
+"""Which model: all of them fitted to the same loops, ranked by the error on loops that none has seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from mdls_cosim.calibrate.loops import CANDIDATES, LoopFit, Progress, fit_loops
+from mdls_cosim.calibrate.measurement import Loop
+from mdls_cosim.calibrate.spaces import FITTED_MODELS
+
+
+def rank(
+    loops: Sequence[Loop],
+    held_out: Sequence[Loop] = (),
+    *,
+    devices: Sequence[str] | None = None,
+    series_resistance: float | Literal["fit"] | None = None,
+    parallel_capacitance: float | Literal["fit"] = 0.0,
+    seed: int = 0,
+    bootstrap: int = 0,
+    candidates: int = CANDIDATES,
+    progress: Progress | None = None,
+) -> list[LoopFit]:
+    """Fits of `devices` (all that have a search space) to `loops`, best first.
+
+    The order is that of the error on `held_out`. Where nothing was held out it is that of the Bayesian information
+    criterion n ln(mean square error) + p ln n, n points and p parameters: more parameters must earn their
+    place. It counts points as independent, which a model's own misfit is not.
+
+    Args:
+        bootstrap: see `fit_loops`; of the best model only.
+
+    Raises:
+        ConfigError, InputError: as `fit_loops`.
+    """
+    models = tuple(devices) if devices is not None else FITTED_MODELS
+    fits = []
+    for place, model in enumerate(models):
+
+        def tell(done: int, planned: int, place: int = place) -> None:
+            if progress is not None:
+                progress(place * planned + done, len(models) * planned)
+
+        fits.append(
+            fit_loops(
+                loops, model, held_out=held_out, series_resistance=series_resistance,
+                parallel_capacitance=parallel_capacitance, seed=seed, candidates=candidates, progress=tell,
+            )
+        )  # fmt: skip
+    order = sorted(fits, key=_held_out_error if held_out else information_criterion)
+    basis = "the error on held-out loops" if held_out else "BIC of the fitted loops, as none was held out"
+    best = dataclasses.replace(order[0], notes=(*order[0].notes, f"Models ranked by {basis}"))
+    if bootstrap:
+        again = fit_loops(
+            loops, str(getattr(best.device, "model", "")), held_out=held_out, series_resistance=series_resistance,
+            parallel_capacitance=parallel_capacitance, seed=seed, bootstrap=bootstrap, candidates=candidates,
+        )  # fmt: skip
+        best = dataclasses.replace(again, notes=best.notes)
+    return [best, *order[1:]]
+
+
+def information_criterion(fit: LoopFit) -> float:
+    """BIC of a fit: n ln(mean square error) + p ln n."""
+    return 2 * fit.points * math.log(max(fit.error, 1e-12)) + len(fit.values) * math.log(fit.points)
+
+
+def _held_out_error(fit: LoopFit) -> float:
+    return math.inf if fit.held_out_error is None else fit.held_out_error

@@ -1,0 +1,76 @@
+"""Read noise: what differs from one read to the next."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+from array_api_compat import array_namespace
+from pydantic import Field
+
+from mdls_cosim.config import Config
+from mdls_cosim.devices.base import Array
+from mdls_cosim.devices.variability.distributions import PositiveConductance
+from mdls_cosim.devices.variability.effect import Reading, ReadingEffect
+from mdls_cosim.devices.variability.randomness import Randomness, moved
+from mdls_cosim.quantities import Conductance, Duration
+
+
+class Flicker(Config):
+    """1/f noise, integrated over the bandwidth from the time since the programming to the read pulse.
+
+        sigma = G Q sqrt(max(ln((t + t_read)/(2 t_read)), 0)),    Q = min(strength (G_0/scale)^exponent, highest)
+
+    G_0 is the conductance right after programming. Nandakumar et al., 10.1109/ICECS46596.2019.8964852.
+    """
+
+    strength: Annotated[float, Field(ge=0)]
+    exponent: Annotated[float, Field(ge=-4, le=4)] = 0.0
+    highest: Annotated[float, Field(gt=0)] = 1.0
+    scale: PositiveConductance = 1e-6
+    """[S]."""
+    read_time: Duration = 250e-9
+    """t_read [s]: length of a read."""
+
+    def relative(self, programmed: Array, time: float) -> Array:
+        """Standard deviation as a part of the conductance, `time` [s] after the programming."""
+        xp = array_namespace(programmed)
+        share = xp.clip(programmed / self.scale, min=1e-12)
+        strength = xp.clip(self.strength * share**self.exponent, max=self.highest)
+        decades = math.log((time + self.read_time) / (2 * self.read_time))
+        return strength * math.sqrt(max(decades, 0.0))
+
+
+class ReadNoise(ReadingEffect):
+    """A normal error, drawn anew for every cell at every read.
+
+        G = G + relative G n1 + absolute n2 + flicker(G, t) n3,    n1, n2, n3 standard normal and independent
+
+    Reads are independent of each other: a 1/f spectrum is in the size of the noise, not in its memory; noise with a
+    memory is `RandomTelegraphNoise`.
+    """
+
+    effect: Literal["read_noise"] = "read_noise"
+    relative: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Standard deviation as a part of the conductance."""
+    absolute: Conductance = 0.0
+    """Standard deviation that does not depend on it [S]."""
+    flicker: Flicker | None = None
+    """1/f noise; None: none."""
+
+    stage: ClassVar[int] = 9
+
+    def read(self, conductances: Array, randomness: Randomness, reading: Reading) -> Array:
+        sigmas: list[tuple[str, Array]] = []
+        if self.relative:
+            sigmas.append(("relative", self.relative * conductances))
+        if self.absolute:
+            sigmas.append(("absolute", self.absolute))
+        if self.flicker is not None:
+            sigmas.append(("flicker", self.flicker.relative(reading.programmed, reading.time) * conductances))
+        # The time is in the name, too: reads at two times share no draws, whatever their numbers.
+        own = randomness.stream(repr(float(reading.time)), reading.number)
+        found = conductances
+        for name, sigma in sigmas:
+            found = found + sigma * moved(own.stream(name).normal(tuple(conductances.shape)), conductances)
+        return found

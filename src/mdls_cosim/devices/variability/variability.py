@@ -1,0 +1,224 @@
+"""Effects together: what is programmed, and what a read finds later."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from array_api_compat import array_namespace
+from pydantic import Field, model_validator
+
+from mdls_cosim.config import Config
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device
+from mdls_cosim.devices.parameter_files import read_parameter_file
+from mdls_cosim.devices.variability.cycle_to_cycle import CycleToCycle
+from mdls_cosim.devices.variability.device_to_device import CONDUCTANCE, DeviceToDevice
+from mdls_cosim.devices.variability.drift import Drift
+from mdls_cosim.devices.variability.effect import (
+    Effect,
+    Outcome,
+    Programming,
+    ProgrammingEffect,
+    Reading,
+    ReadingEffect,
+    clipped,
+)
+from mdls_cosim.devices.variability.endurance import Endurance
+from mdls_cosim.devices.variability.finite_states import FiniteStates
+from mdls_cosim.devices.variability.programming_error import ProgrammingError
+from mdls_cosim.devices.variability.randomness import Randomness, moved
+from mdls_cosim.devices.variability.read_noise import ReadNoise
+from mdls_cosim.devices.variability.retention import Retention
+from mdls_cosim.devices.variability.stuck import Stuck
+from mdls_cosim.devices.variability.telegraph import RandomTelegraphNoise
+from mdls_cosim.errors import ConfigError, InputError
+
+AnyEffect = Annotated[
+    DeviceToDevice
+    | CycleToCycle
+    | FiniteStates
+    | ProgrammingError
+    | Endurance
+    | Stuck
+    | Drift
+    | Retention
+    | RandomTelegraphNoise
+    | ReadNoise,
+    Field(discriminator="effect"),
+]
+"""Any effect, told apart in TOML by its `effect` key."""
+
+
+class Variability(Config):
+    """Spread and degradation of the cells of an array, from a seed.
+
+    The order is fixed, whatever that of `effects`:
+
+        programmed:  finite states, device-to-device, programming error, endurance, stuck cells
+        at a time:   drift, retention, then telegraph noise, read noise, and stuck cells as they are
+
+    Rounding comes before the spread between devices, which it would swallow otherwise. Each effect draws from a stream
+    of its own, named by its kind (and by the parameter that it spreads; by its place among those of the same name), so
+    that adding or dropping another effect changes none of its draws. What belongs to a device is the same at every
+    time, read and programming: its factors, whether it is stuck, its life, exponents, time constants and traps.
+    """
+
+    effects: tuple[AnyEffect, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = Counter(effect.stream_name for effect in self.effects if effect.single or _by_name(effect))
+        for name, count in names.items():
+            if count > 1:
+                raise ConfigError("two effects of one kind", where="effects", value=name, limit="one")
+        return self
+
+    @classmethod
+    def from_parameters(cls, name: str, folder: str = "") -> Self:
+        """The table [variability] of a parameter set.
+
+        Args:
+            name: of a set that comes with the package, or the path of a TOML file.
+            folder: where relative paths begin; the working folder if empty.
+
+        Raises:
+            ConfigError: there is no such set, or it has no such table.
+        """
+        table = read_parameter_file(name, folder).get("variability")
+        if not isinstance(table, dict):
+            raise ConfigError("a parameter set without a table [variability]", where=name)
+        return cls.from_text_dict(table, f"{name}: variability", folder)
+
+    def programmed(
+        self, targets: Array, span: tuple[float, float], seed: int, cycles: Any = 0, programming: int = 0
+    ) -> Outcome:
+        """The conductances [S] that cells hold after being programmed to `targets` [S] (*shape).
+
+        Args:
+            targets: of any shape; numpy or torch, float32 or float64.
+            span: least and largest conductance [S] of an unspoilt device, as `Device.conductance_range` gives it.
+            seed: of the chip; the same for `at`.
+            cycles: switching cycles before this one, a number or an array of the targets' shape (`Endurance`).
+            programming: which write of this chip it is; another number redraws the programming error alone.
+
+        Raises:
+            InputError: targets that are negative or no floating-point numbers; an impossible span, count or seed.
+        """
+        _check_conductances(targets, "targets")
+        _check_span(span)
+        if np.any(np.asarray(cycles) < 0):
+            raise InputError("a negative number of cycles", where="cycles", value=cycles, limit="at least 0")
+        write, found, counts = Programming(span, cycles, programming), targets, Counter[str]()
+        for effect, randomness in self._streams(seed):
+            if isinstance(effect, ProgrammingEffect) and getattr(effect, "parameter", CONDUCTANCE) == CONDUCTANCE:
+                found, more = effect.program(found, randomness, write)
+                counts.update(more)
+        return Outcome(found, dict(counts))
+
+    def at(
+        self,
+        conductances: Array,
+        span: tuple[float, float],
+        seed: int,
+        time: float = 0.0,
+        temperature: float = ROOM_TEMPERATURE,
+        read: int = 0,
+    ) -> Outcome:
+        """What a read finds [S] of `conductances` [S] (*shape), those that `programmed` returned.
+
+        Args:
+            conductances: right after the programming.
+            span: the one of `programmed`.
+            seed: the one of `programmed`.
+            time: since the programming [s].
+            temperature: since the programming [K].
+            read: which read at this time it is; another number redraws the read noise alone.
+
+        No conductance is negative; those that noise would have made so are zero, counted as "clipped".
+
+        Raises:
+            InputError: conductances that are negative or no floating-point numbers; an impossible time or temperature.
+        """
+        _check_conductances(conductances, "conductances")
+        _check_span(span)
+        if not (math.isfinite(time) and time >= 0):
+            raise InputError("an impossible time", where="time", value=time, limit="at least 0 s")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise InputError("an impossible temperature", where="temperature", value=temperature, limit="above 0 K")
+        reading, found = Reading(span, conductances, time, temperature, read), conductances
+        for effect, randomness in self._streams(seed):
+            if isinstance(effect, ReadingEffect):
+                found = effect.read(found, randomness, reading)
+        found, counts = clipped(found, 0.0, None, "clipped")
+        for effect, randomness in self._streams(seed):
+            if isinstance(effect, Stuck):
+                found, more = effect.hold(found, randomness, span)
+                counts = counts | more
+        return Outcome(found, counts)
+
+    def parameters(
+        self, device: Device, shape: tuple[int, ...], seed: int, like: Array | None = None
+    ) -> dict[str, Array]:
+        """Arrays (*shape) of the device's parameters that spread, for `device.varied`; where `like` lives.
+
+        Raises:
+            InputError: the device has no such parameter, or it is no number.
+        """
+        spread = {
+            effect.parameter: (effect, randomness)
+            for effect, randomness in self._streams(seed)
+            if isinstance(effect, DeviceToDevice) and effect.parameter != CONDUCTANCE
+        }
+        device.varied(dict.fromkeys(spread))  # refuses names that it does not have
+        return {
+            name: _placed(getattr(device, name) * effect.factors(randomness, shape), like)
+            for name, (effect, randomness) in spread.items()
+        }
+
+    def factors(
+        self,
+        shape: tuple[int, ...],
+        seed: int,
+        cycle: int = 0,
+        quantity: Literal["speed", "step"] = "speed",
+        like: Array | None = None,
+    ) -> Array:
+        """Factors (*shape) of the cells' speed, or step, in cycle number `cycle`; ones without such an effect."""
+        product = np.ones(shape)
+        for effect, randomness in self._streams(seed):
+            if isinstance(effect, CycleToCycle) and effect.quantity == quantity:
+                product = product * effect.factors(randomness, shape, cycle)
+        return _placed(product, like)
+
+    def _streams(self, seed: int) -> Iterator[tuple[Effect, Randomness]]:
+        """The effects in their order, each with its own draws."""
+        root, seen = Randomness(seed), Counter[str]()
+        for effect in sorted(self.effects, key=lambda own: own.stage):
+            yield effect, root.stream(effect.stream_name, seen[effect.stream_name])
+            seen[effect.stream_name] += 1
+
+
+def _by_name(effect: Effect) -> bool:
+    """Whether its name says all of its draws, so that a second one of the name would be the same thing twice."""
+    return isinstance(effect, DeviceToDevice | CycleToCycle)
+
+
+def _placed(values: np.ndarray, like: Array | None) -> Array:
+    return values if like is None else moved(values, like)
+
+
+def _check_conductances(conductances: Array, where: str) -> None:
+    xp = array_namespace(conductances)
+    if not xp.isdtype(conductances.dtype, "real floating"):
+        raise InputError("conductances that are no floating-point numbers", where=where, value=str(conductances.dtype))
+    if not bool(xp.all((conductances >= 0) & xp.isfinite(conductances))):
+        raise InputError("impossible conductances", where=where, limit="finite, at least 0 S")
+
+
+def _check_span(span: tuple[float, float]) -> None:
+    lowest, highest = span
+    if not 0 <= lowest <= highest < math.inf:
+        raise InputError("an impossible span", where="span", value=span, limit="0 S <= lowest <= highest, finite")
