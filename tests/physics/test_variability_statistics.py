@@ -191,9 +191,10 @@ class TestRetention:
         relax = Variability(effects=(Retention(time_constant=1.0),))
         np.testing.assert_allclose(relax.at(np.array([1e-6, 9e-6]), (5e-6, 9e-6), 1, time=50.0).conductances, 5e-6)
 
-    def test_time_constants_are_lognormal(self):
-        relax = Retention(time_constant=1e4, spread=0.8)
-        constants = 5e3 / -np.log(found(relax, time=5e3) / 50e-6)
+    @pytest.mark.parametrize("stretching", [1.0, 0.4])
+    def test_time_constants_are_lognormal(self, stretching: float):
+        relax = Retention(time_constant=1e4, stretching=stretching, spread=0.8)
+        constants = 5e3 / (-np.log(found(relax, time=5e3) / 50e-6)) ** (1 / stretching)
         assert agrees(constants, stats.lognorm(0.8, scale=1e4))
 
     def test_arrhenius(self):

@@ -110,7 +110,10 @@ def jart_point(voltage: float, x: float, ambient: float) -> tuple[float, float, 
         current = (size - volts) / (disc + plug + 600.0 + 740.0)
         for _ in range(60):
             left = current * (disc + plug + 600.0 + 740.0 + cubic * current**2) - (size - volts)
-            current -= left / (disc + plug + 600.0 + 740.0 + 3 * cubic * current**2)
+            step = left / (disc + plug + 600.0 + 740.0 + 3 * cubic * current**2)
+            current -= step
+            if abs(step) <= 1e-16 * abs(current):
+                break
         return current
 
     low, high = 0.0, size
@@ -118,6 +121,8 @@ def jart_point(voltage: float, x: float, ambient: float) -> tuple[float, float, 
         volts = (low + high) / 2
         current = flow(volts)
         kelvin = ambient + current * (volts + current * (disc + plug)) * warming
+        if volts in (low, high):  # no number in between
+            break
         if jart_contact(math.copysign(volts, voltage), kelvin, density) < current:
             low = volts
         else:

@@ -99,14 +99,11 @@ def fit_drift(trace: DriftTrace, *, bootstrap: int = 500, seed: int = 0) -> Drif
         method = f"{bootstrap} draws of the devices with replacement"
     else:
         widths = np.sqrt(errors**2 + spread**2)
-        shifts = exponents + generator.standard_normal((bootstrap, len(numbers))) * widths
+        drawn = exponents + generator.standard_normal((bootstrap, len(numbers))) * widths
         points = sum(len(miss) - 2 for miss in misses)
         scatter = noise * np.sqrt(generator.chisquare(points, bootstrap) / points)
         samples = np.array(
-            [
-                (*_moments(exponents + shift, errors, misses)[:2], one)
-                for shift, one in zip(shifts, scatter, strict=True)
-            ]
+            [(*_moments(each, errors, misses)[:2], one) for each, one in zip(drawn, scatter, strict=True)]
         )
         method = "standard errors of the lines"
     bounds = np.quantile(samples, (0.025, 0.975), axis=0)

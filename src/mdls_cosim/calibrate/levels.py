@@ -71,7 +71,7 @@ def fit_levels(table: LevelTable, *, bootstrap: int = 500, seed: int = 0) -> Lev
             hint="A spread needs the level programmed several times, or on several devices",
         )  # fmt: skip
     means, spreads = _moments(groups)
-    if not (spreads > 0).any():
+    if (spreads <= 1e-9 * means).all():  # rounding is no spread
         raise InputError("measurements of every level that are all the same", where=table.name)
     scale = float(means.max())
     degree = _degree(means / scale, spreads / scale, counts)

@@ -15,7 +15,7 @@ from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.spaces import Free, Space
 from mdls_cosim.devices import DynamicDevice
 
-STEPS_IN_CYCLE = 200
+STEPS_IN_CYCLE = 100
 """Steps of the integration in a cycle at least; points between which more are needed are joined by straight lines."""
 _MOST_PERIODS = 30
 """To wait for the state of a periodic drive to close, in a final evaluation."""
@@ -132,6 +132,8 @@ class LoopProblem:
     capacitor: Free | float = 0.0
     periods: int = 1
     """Repeated before the one that counts, where the drive is periodic."""
+    refined: int = 1
+    """Steps are so many times as fine."""
     groups: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,14 +183,14 @@ class LoopProblem:
         with np.errstate(all="ignore"):
             return [response.currents[:, 0] for response in self.respond(self.candidates(shares))]
 
-    def respond(self, candidates: Candidates, *, refined: int = 1, until_closed: bool = False) -> list[Response]:
-        """Of each loop, arrays (candidates, 1, points); steps `refined` times as fine."""
+    def respond(self, candidates: Candidates, *, finer: int = 1, until_closed: bool = False) -> list[Response]:
+        """Of each loop, arrays (candidates, 1, points); steps `finer` times as fine as those of the problem."""
         started = {name: place for place, name in enumerate(self._started)}
         found: dict[int, Response] = {}
         for group in self.groups:
             own = [self.loops[place] for place in group]
             periodic = own[0].period is not None
-            substeps = refined * substeps_for(own[0].cycle_points)
+            substeps = finer * self.refined * substeps_for(own[0].cycle_points)
             if periodic:
                 starts = _settled(
                     own, candidates, substeps, _MOST_PERIODS if until_closed else self.periods, until_closed

@@ -27,7 +27,10 @@ _REFINED = 16
 _FINISHED = 4
 """...and of these, those that are refined to the end."""
 _SEARCH_POINTS = 500
-"""Points of a loop that the search looks at; the last round and all errors take every point."""
+"""Points of a loop that the search looks at; later rounds and all errors take every point."""
+_POLISHED = 4
+"""Steps of the last round, of errors and intervals are so many times as fine as those of the search: what is left of
+their error must be small against the noise, or it moves the parameters out of their intervals."""
 _COARSE = 5e-3
 """Of the current range: a change of the fit at half the time step that is worth a note."""
 _STARTS = 101
@@ -220,8 +223,12 @@ def _search(
     )  # fmt: skip
     meter.stage(2)
     found = refine(fine.residuals, found.shares[:_FINISHED], iterations=60, tolerance=1e-4, done=meter.step)
+    # Along a curved valley each iteration gains little, and its end may be far in some parameters.
+    found = refine(fine.residuals, found.shares[:1], iterations=60, tolerance=1e-7, done=meter.step)
+    polished = dataclasses.replace(fine, refined=_POLISHED)
+    found = refine(polished.residuals, found.shares, iterations=12, tolerance=1e-6, done=meter.step)
     meter.stage(3)
-    return fine, found.shares[0]
+    return polished, found.shares[0]
 
 
 def _report(
@@ -250,7 +257,7 @@ def _report(
         notes.append("The device is reversed: its second pin is the one where the measured voltage is positive")
     notes += [f"{loop.name} does not switch" for loop, each in zip(loops, hysteresis, strict=True) if not each.present]
 
-    responses = problem.respond(best, refined=2, until_closed=True)
+    responses = problem.respond(best, finer=2, until_closed=True)
     coarser = problem.respond(best, until_closed=True)
     errors, modelled, starts, ends = {}, {}, {}, {}
     for loop, response, other in zip(problem.loops, responses, coarser, strict=True):
@@ -303,8 +310,8 @@ def _predict(
 ) -> tuple[np.ndarray, float, bool]:
     """Currents of a held-out loop (points,), its first state, and whether that had to be fitted."""
     if loop.period is not None:
-        alone = LoopProblem(problem.space, [loop], problem.resistor, problem.capacitor)
-        response = alone.respond(best, refined=2, until_closed=True)[0]
+        alone = dataclasses.replace(problem, loops=[loop])
+        response = alone.respond(best, finer=2, until_closed=True)[0]
         return response.currents[0, 0], float(loop.measured_order(response.states[0, 0])[0]), False
     if before is not None and before.period is None and before.times[-1] < loop.times[0]:
         # From the last fitted point on.
@@ -314,13 +321,13 @@ def _predict(
             drive=np.append(before.drive[-1], loop.drive),
             currents=np.append(before.currents[-1], loop.currents),
         )
-        alone = LoopProblem(problem.space, [joined], problem.resistor, problem.capacitor)
+        alone = dataclasses.replace(problem, loops=[joined])
         given = dataclasses.replace(best, starts=np.array([[ends[before.name]]]))
-        response = alone.respond(given, refined=2)[0]
+        response = alone.respond(given, finer=2)[0]
         return response.currents[0, 0, 1:], float(response.states[0, 0, 1]), False
-    alone = LoopProblem(problem.space, [loop], problem.resistor, problem.capacitor)
+    alone = dataclasses.replace(problem, loops=[loop])
     tried = dataclasses.replace(best, starts=np.linspace(0.0, 1.0, _STARTS)[:, None])
-    response = alone.respond(tried, refined=2)[0]
+    response = alone.respond(tried, finer=2)[0]
     chosen = int(np.argmin(np.mean((response.currents[:, 0] - loop.currents) ** 2, axis=1)))
     return response.currents[chosen, 0], float(response.states[chosen, 0, 0]), True
 

@@ -21,7 +21,7 @@ def quantity_text(value: float, unit: str) -> str:
     # format_quantity chooses the prefix and the symbol; the digits are those of the float itself.
     rounded = format_quantity(value, unit, 3)
     number, _, symbol = rounded.partition(" ")
-    if float(number) and value:
+    if float(number) and 1e-290 < abs(value) < 1e290:  # further out, three digits of it may be no float
         shift = round(math.log10(abs(float(number)) / abs(value)))
         number = f"{Decimal(repr(float(value))).scaleb(shift).normalize()}"
     text = f"{_plain(number)} {symbol.replace('µ', 'u')}"
@@ -106,14 +106,19 @@ def _is_tables(value: Any) -> bool:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return key if _BARE_KEY.fullmatch(key) else _quoted(key)
+
+
+def _quoted(text: str) -> str:
+    # JSON's escapes are TOML's, but for the one control character that JSON lets through.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):

@@ -11,6 +11,7 @@ import numpy as np
 from mdls_cosim.calibrate.measurement import PulseTrain, names_of
 from mdls_cosim.calibrate.pulse_response import PulseLaw, PulseResponse
 from mdls_cosim.calibrate.pulse_runs import fit_degrees, fit_law, fit_starts, run_law, run_with_slopes
+from mdls_cosim.calibrate.pulse_scatter import Scatter
 from mdls_cosim.calibrate.result import Calibration, Ranked, Value
 from mdls_cosim.devices import Device
 from mdls_cosim.errors import InputError
@@ -19,14 +20,14 @@ DEGREES = (0, 1, 2, 3, 4, 5, 6)
 """Of the step's polynomial, tried where ramps are held out."""
 _WORDS = {1: "raising", -1: "lowering"}
 """Names of the directions."""
+_UNEVEN = 0.03
+"""Spread of the ramps' speeds that is worth a note."""
 _LEAST_RAMPS = 3
 """For a spread between them."""
 _EVERY = 4
 """One ramp in so many is held out."""
 _NEAR = 1.05
 """A polynomial of lower degree is preferred where its held-out error is within this factor of the best."""
-_LAGS = 20
-"""Pulses over which the growth of the scatter tells random steps from noise of the reading."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,11 @@ def fit_pulses(
 
     Each direction: least squares between the measured conductances and runs of the law from a start of each ramp's
     own. The degree of the law is the least whose error on held-out ramps is within 5 % of the best; 1 where none are
-    held out. The scatter of the readings about the model between pulses n and n + m grows as
-    m spread^2 + 2 read_noise^2: a line through it parts the random steps from the noise of the reading.
+    held out. Random steps and the noise of the reading are told apart by how the scatter grows with the distance
+    between pulses (`Scatter`).
+
+    What it leaves out: speeds that differ from ramp to ramp are measured (`ramp_spread`) after the fit and not in it;
+    the starts take up a part of them, which bends the law. A spread of 5 % moves c1 by about an eighth; a note says so.
 
     Intervals: quantiles over `bootstrap` fits to ramps drawn with replacement, eight ramps or more; else to ramps
     simulated with the fitted spreads.
@@ -232,12 +236,15 @@ def _fit_direction(
         coefficients = fit_degrees(ramps, (0, 1))[1]
         notes.append("no ramp is held out (that takes four): the law is the saturating exponential")
     starts = fit_starts(coefficients, ramps)
-    spread, read_noise = _scatter(ramps, run_law(coefficients, starts, longest))
+    scatter = Scatter.about(coefficients, starts, ramps)
+    spread, read_noise = scatter.parted(ramps - run_law(coefficients, starts, longest))
     ramp_spread = _ramp_spread(coefficients, ramps, starts, spread, read_noise)
     law = PulseLaw(coefficients=tuple(map(float, coefficients)), spread=spread, ramp_spread=ramp_spread)
     if len(ramps) < _LEAST_RAMPS:
         notes.append(f"no spread from ramp to ramp, which takes {_LEAST_RAMPS} ramps")
-    samples, method = _resampled(law, ramps, starts, read_noise, bootstrap, seed, progress)
+    if ramp_spread > _UNEVEN:
+        notes.append(f"the speed of the ramps differs by {ramp_spread:.1%}, which bends a law fitted to all of them")
+    samples, method = _resampled(law, ramps, starts, read_noise, scatter, bootstrap, seed, progress)
     names = [*(f"c{power}" for power in range(degree + 1)), "spread"]
     intervals = {name: _interval(samples[:, place]) for place, name in enumerate(names)} if bootstrap else {}
     errors, held, modelled = {}, {}, {}
@@ -263,21 +270,6 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 
 def _rms(difference: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean(difference**2)))
-
-
-def _scatter(ramps: np.ndarray, runs: np.ndarray) -> tuple[float, float]:
-    """Standard deviations of one step and of one reading [share], from ramps (..., ramps, pulses) and their model."""
-    residual = ramps - runs
-    most = min(_LAGS, ramps.shape[-1] // 4)
-    lags = np.arange(1, most + 1)
-    growth = np.array([np.nanmean((residual[..., lag:] - residual[..., :-lag]) ** 2) for lag in lags])
-    # Sums over more pulses are fewer and overlap: their weight falls with the lag.
-    slope, level = np.polyfit(lags, growth, 1, w=1 / lags)
-    if slope <= 0:
-        return 0.0, float(np.sqrt(growth.mean() / 2))
-    if level <= 0:
-        return float(np.sqrt(np.sum(growth / lags) / most)), 0.0
-    return float(np.sqrt(slope)), float(np.sqrt(level / 2))
 
 
 def _ramp_spread(
@@ -310,6 +302,7 @@ def _resampled(
     ramps: np.ndarray,
     starts: np.ndarray,
     read_noise: float,
+    scatter: Scatter,
     count: int,
     seed: int,
     progress: Callable[[int], None],
@@ -333,9 +326,8 @@ def _resampled(
             trial, weights, np.tile(coefficients, (batch, 1)), np.tile(starts, (batch, 1)), rounds=12
         )
         runs = run_law(fits, begins, ramps.shape[1])
-        for number in range(batch):
-            picked = np.repeat(np.arange(len(ramps)), weights[number].astype(int))
-            found.append([*fits[number], *_scatter(trial[number][picked], runs[number][picked])])
+        parted = (scatter.parted(*each) for each in zip(trial - runs, weights, strict=True))
+        found += [[*fit, *noises] for fit, noises in zip(fits, parted, strict=True)]
         done += batch
         progress(done)
     method = f"{count} fits to ramps drawn with replacement" if resample else f"{count} fits to simulated ramps"

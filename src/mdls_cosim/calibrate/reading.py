@@ -248,7 +248,7 @@ def _conductances(table: TableFile, setup: Setup, gaps: bool) -> tuple[np.ndarra
             return 1 / values, "S"
         if not setup.read_voltage:
             raise InputError(
-                "currents without the voltage they were read at", where=table.path,
+                "currents without their read voltage", where=table.path,
                 hint='Give it: --read-voltage "0.1 V"',
             )  # fmt: skip
         return values / setup.read_voltage, "S"

@@ -192,8 +192,14 @@ def _from_loops(
 ) -> Calibration:
     from mdls_cosim.calibrate.loops import fit_loops
     from mdls_cosim.calibrate.ranking import rank
+    from mdls_cosim.calibrate.spaces import FITTED_MODELS
 
     model = device if isinstance(device, str) else str(getattr(device, "model", ""))
+    if model not in (AUTO, *FITTED_MODELS):
+        raise ConfigError(
+            "no model that loops are fitted with", where="--device", value=model,
+            limit=", ".join((AUTO, *FITTED_MODELS)),
+        )  # fmt: skip
     if model == AUTO:
         fits = rank(loops, held_out, **settings)
     else:

@@ -23,8 +23,8 @@ _HOPELESS = 1e6
 """Stands for a residual that is not finite."""
 _STEP = 1e-4
 """Difference in a share for the Jacobian."""
-_DAMPINGS = (0.1, 1.0, 10.0, 100.0)
-"""Of the next trial steps, as factors of the damping."""
+_TRIALS = ((0.01, 2.0), (0.01, 1.0), (0.1, 1.0), (1.0, 1.0), (10.0, 1.0), (100.0, 1.0))
+"""Of the next steps: factors of the damping and of the length. Twice the step gains where a valley is curved."""
 _LEAST_DAMPING, _LARGEST_DAMPING = 1e-7, 1e6
 
 
@@ -61,7 +61,7 @@ def refine(
 ) -> Refined:
     """Levenberg-Marquardt within the cube from all `starts` (starts, parameters) at once.
 
-    Each iteration tries four dampings a start in one batch and keeps the best. A parameter at a bound that would leave
+    Each iteration tries several dampings a start in one batch and keeps the best. A parameter at a bound that would leave
     is held there for the step. A start rests when an iteration gains less than `tolerance` of its cost, or nothing at
     the largest damping.
 
@@ -80,11 +80,12 @@ def refine(
             break
         value, jacobian = linearised(residuals, shares[moving], done)
         value = value - target[moving]
-        trials = np.empty((len(moving), len(_DAMPINGS), size))
+        trials = np.empty((len(moving), len(_TRIALS), size))
         for row, start in enumerate(moving):
-            for column, factor in enumerate(_DAMPINGS):
-                trials[row, column] = _step(shares[start], value[row], jacobian[row], factor * damping[start])
-        found = _batched(residuals, trials.reshape(-1, size), done).reshape(len(moving), len(_DAMPINGS), -1)
+            for column, (factor, length) in enumerate(_TRIALS):
+                step = _step(shares[start], value[row], jacobian[row], factor * damping[start])
+                trials[row, column] = np.clip(shares[start] + length * step, 0.0, 1.0)
+        found = _batched(residuals, trials.reshape(-1, size), done).reshape(len(moving), len(_TRIALS), -1)
         tried = _mean_square(found - target[moving][:, None])
         best = np.argmin(tried, axis=1)
         for row, start in enumerate(moving):
@@ -92,7 +93,7 @@ def refine(
             if new < costs[start]:
                 busy[start] = costs[start] - new > tolerance * costs[start]
                 shares[start], costs[start] = trials[row, choice], new
-                damping[start] = np.clip(_DAMPINGS[choice] * damping[start], _LEAST_DAMPING, _LARGEST_DAMPING)
+                damping[start] = np.clip(_TRIALS[choice][0] * damping[start], _LEAST_DAMPING, _LARGEST_DAMPING)
             else:
                 busy[start] = damping[start] < _LARGEST_DAMPING
                 damping[start] = min(damping[start] * 1e3, _LARGEST_DAMPING)
@@ -112,16 +113,16 @@ def linearised(
 
 
 def _step(shares: np.ndarray, value: np.ndarray, jacobian: np.ndarray, damping: float) -> np.ndarray:
-    """The damped Gauss-Newton step from `shares`, with parameters that would leave the cube held at its faces."""
+    """The damped Gauss-Newton step, zero for parameters at a face of the cube that would leave it."""
     normal, slope = jacobian.T @ jacobian, jacobian.T @ value
     # A parameter that changes nothing keeps its place: its damping is that of a small share of the others'.
     scale = np.diag(normal) + 1e-6 * np.trace(normal) / len(shares) + np.finfo(float).tiny
     free = ~((shares <= 0) & (slope > 0) | (shares >= 1) & (slope < 0))
-    new = shares.copy()
+    step = np.zeros(len(shares))
     if free.any():
         matrix = (normal + damping * np.diag(scale))[np.ix_(free, free)]
-        new[free] -= np.linalg.lstsq(matrix, slope[free], rcond=None)[0]
-    return np.clip(new, 0.0, 1.0)
+        step[free] = -np.linalg.lstsq(matrix, slope[free], rcond=None)[0]
+    return step
 
 
 def _batched(residuals: Residuals, shares: np.ndarray, done: Progress) -> np.ndarray:

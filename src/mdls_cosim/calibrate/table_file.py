@@ -128,10 +128,10 @@ def read_table(path: str | os.PathLike[str], columns: str | None = None, decimal
     where = os.fspath(path)
     text, digest = _text(where)
     numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    comments = [line.lstrip("#%/ ") for _, line in numbered if line.startswith(_COMMENTS)]
     rows = [(number, line) for number, line in numbered if line and not line.startswith(_COMMENTS)]
     if not rows:
         raise InputError("a file without rows", where=where, limit="a table of numbers")
+    comments = [line.lstrip("#%/ ") for number, line in numbered if line.startswith(_COMMENTS) and number < rows[0][0]]
     separator = _separator([line for _, line in rows], decimal_comma)
     cells = [(number, _split(line, separator)) for number, line in rows]
     header: list[str] | None = None
@@ -185,10 +185,9 @@ def _text(where: str) -> tuple[str, str]:
 
 
 def _separator(lines: Sequence[str], decimal_comma: bool) -> str | None:
-    """The sign between cells; None: spaces. Told by the last line, which is no header."""
-    last = lines[-1]
-    for sign in ("\t", ";", "," if not decimal_comma else ";"):
-        if sign in last:
+    """The sign between cells, which most lines hold; None: spaces."""
+    for sign in ("\t", ";") if decimal_comma else ("\t", ";", ","):
+        if 2 * sum(sign in line for line in lines) > len(lines):
             return sign
     return None
 

@@ -122,7 +122,8 @@ def calibrate(
     with progress_bar("fitting", "fit") as advance:
         found = run(
             measurements, device, held_out=spared, cycles_held_out=cycles_held_out,
-            series_resistance="fit" if fitted_series else None, parallel_capacitance=capacitance, bootstrap=bootstrap, seed=seed, progress=advance,
+            series_resistance="fit" if fitted_series else None, parallel_capacitance=capacitance,
+            bootstrap=bootstrap, seed=seed, progress=advance,
         )  # fmt: skip
     found.save(out)
     from mdls_cosim.report.calibration import draw_calibration, error_table, ranking_table, value_table

@@ -217,7 +217,7 @@ class JartVcm(DynamicDevice):
             rising, drop, (point.schottky_voltage + point.disc_voltage + point.plug_voltage) / self.cell_length
         )
         charge = CHARGES * ELEMENTARY_CHARGE * self.hopping_distance
-        tilt = xp.clip(charge * field / (PI * self.migration_energy), min=-STEEPEST_FIELD, max=STEEPEST_FIELD)
+        tilt = xp.minimum(xp.maximum(charge * field / (PI * self.migration_energy), -STEEPEST_FIELD), STEEPEST_FIELD)
         energy = self.migration_energy / (BOLTZMANN * point.temperature)
         hops = xp.exp(-energy * (xp.sqrt(1 - tilt**2) + tilt * xp.asin(tilt))) * xp.sinh(energy * tilt * PI / 2)
         ahead = xp.where(rising, 1 - state, state)

@@ -72,13 +72,13 @@ def _step(xp: Any, function: Callable, unknown: Array, arguments: Sequence[Any],
     value, slope = function(unknown, *arguments)
     rises = slope > 0
     step = xp.where(rises, value, 0 * value) / xp.where(rises, slope, 1 + 0 * slope)
-    return xp.clip(unknown - step, min=bracket[0], max=bracket[1])
+    return xp.minimum(xp.maximum(unknown - step, bracket[0]), bracket[1])
 
 
 def _iterated(
     xp: Any, function: Callable, arguments: list[Any], bracket: tuple[float, float], start: Array, tolerance: float
 ) -> Array:
-    """The roots but for the last two steps, flat."""
+    """The roots but for the last steps, flat."""
     found = xp.asarray(start, copy=True)
     places = xp.arange(start.shape[0], device=array_device(start))
     unknown = start
@@ -103,7 +103,7 @@ def _iterated(
         if left == 0:
             found[places] = unknown
             return found
-        if WORTH_SPLITTING < busy.shape[0] and left < 0.7 * busy.shape[0]:
+        if busy.shape[0] > WORTH_SPLITTING and left < 0.7 * busy.shape[0]:
             found[places] = unknown
             places, unknown, low, high, last = (each[busy] for each in (places, unknown, low, high, last))
             arguments = [argument[busy] if _is_array(argument) else argument for argument in arguments]

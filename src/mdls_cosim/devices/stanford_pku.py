@@ -123,7 +123,7 @@ class StanfordPku(DynamicDevice):
         drive = bounded_sinh(field * self.hopping_distance / heat)
         below = (self.least_field - xp.where(rising, field, -field)) / self.field_width
         started = 1 / (1 + bounded_exp(below))
-        distance = xp.clip(xp.where(rising, 1 - state, state), min=-BEYOND)
+        distance = xp.maximum(xp.where(rising, 1 - state, state), -BEYOND)
         free = -xp.expm1(-distance / self.bound_width)
         velocity = self.velocity * xp.exp(-self.migration_energy / ELEMENTARY_CHARGE / heat) * drive
         return velocity * started * free / (self.largest_gap - self.least_gap)

@@ -259,6 +259,16 @@ class TestEvolve:
         assert alone > 3000
         assert type(device).asked < 1.5 * alone
 
+    def test_a_constant_voltage_saves_a_rate(self):
+        """Four a step, and five on a ramp: the slope in time."""
+        device = toy(lambda own, v, x: 1e-9 * v * x)
+        asked = []
+        for end in (1.0, 1.0 + 1e-12):
+            type(device).asked = 0
+            evolve(device, np.array(0.5), np.array([0.0, 1.0]), np.array([1.0, end]))
+            asked.append(type(device).asked)
+        assert 5 * asked[0] == 4 * asked[1]
+
     def test_speed_is_time(self):
         times, voltages = np.linspace(0, 1e-3, 5), np.array([0.0, 0.9, 0.0, -0.9, 0.0])
         fast = evolve(FAST, np.full(3, 0.4), times, voltages, speed=np.array([0.5, 1.0, 2.0]))
@@ -386,14 +396,19 @@ class TestArrays:
         np.testing.assert_allclose(found, exact, rtol=0, atol=rough)
 
     def test_rounding_is_not_taken_for_an_error(self):
-        """In float32 a tolerance of 1e-8 would be below the rounding of the rates, and ask for ever shorter steps."""
-        device = toy(lambda own, v, x: 30 * v * (0.02 - x) * (1 - x))
-        asked = {}
-        for dtype in (np.float64, np.float32):
-            type(device).asked = 0
-            evolve(device, np.linspace(0.011, 0.019, 50, dtype=dtype), [0.0, 1.0], [0.5, 1.0])
-            asked[dtype] = type(device).asked
-        assert asked[np.float32] < 1.2 * asked[np.float64]
+        """A tolerance below the rounding of float32 would ask for ever shorter steps, or never end."""
+        starts = np.linspace(0.01, 0.99, 50, dtype=np.float32)
+        tolerances = {"relative_tolerance": 1e-11, "absolute_tolerance": 1e-13}
+        device = toy(lambda own, v, x: 5 * v * x * (1 - x))
+        type(device).asked = 0
+        found = evolve(device, starts, [0.0, 1.0], [0.5, 1.0], **tolerances)
+        assert type(device).asked < 50 * 5 * 60
+        np.testing.assert_allclose(found[1], 1 / (1 + (1 / starts - 1) * np.exp(-3.75)), rtol=0, atol=5e-6)
+
+    def test_parameters_take_the_precision_of_the_states(self):
+        population = FAST.varied({"off_rate": np.array([3e3, 6e3])})
+        for run in (evolve, trace):
+            assert run(population, np.full(2, 0.4, dtype=np.float32), [0.0, 1e-4], [0.9, 0.9]).dtype == np.float32
 
     def test_a_number_takes_the_kind_of_the_others(self):
         assert isinstance(evolve(FAST, 0.4, [0.0, 1e-4], [0.9, 0.9]), np.ndarray)
@@ -419,6 +434,15 @@ class TestArrays:
         )
         given = tuple(tensor.requires_grad_() for tensor in given)
         assert torch.autograd.gradcheck(last, given, eps=1e-5, atol=1e-5, rtol=1e-3)
+
+    def test_gradients_of_a_constant_voltage(self):
+        """It is no ramp, but its ends are two numbers."""
+
+        def last(voltages):
+            return evolve(FAST, torch.tensor([0.2], dtype=torch.float64), [0.0, 1e-4], voltages)[1]
+
+        voltages = torch.full((2,), 0.6, dtype=torch.float64).requires_grad_()
+        assert torch.autograd.gradcheck(last, (voltages,), eps=1e-5, atol=1e-5, rtol=1e-3)
 
     @pytest.mark.parametrize("edge", [0.0, 1e-5])
     def test_gradients_of_pulses(self, edge: float):
