@@ -177,7 +177,7 @@ def pulses(folder: Path) -> None:
     files = {
         "sandia set": ("sandia_pulse_trains/set.csv", "current [A]", 0.1),
         "sandia reset": ("sandia_pulse_trains/reset.csv", "current [A]", 0.1),
-        "gong": ("gong_pulse_response/gong_et_al.csv", "conductance", None),
+        "gong": ("gong_pulse_response/gong_et_al.csv", "conductance [1]", None),
     }
     for name, (place, column, read_voltage) in files.items():
         path = folder / place

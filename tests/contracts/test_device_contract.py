@@ -29,7 +29,7 @@ from mdls_cosim.devices.linear_ion_drift import LinearIonDrift
 from mdls_cosim.devices.metastable_switch import MetastableSwitch
 from mdls_cosim.devices.parameter_files import parameter_set_names, read_parameter_file
 from mdls_cosim.devices.yakopcic import Yakopcic
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.spice import Deck, format_number
 
 DEVICES: dict[str, Member] = {}
@@ -104,6 +104,22 @@ class TestDeviceContract:
             member.device.current(VOLTAGES, states, 350.0), expected, rtol=member.agreement, atol=left
         )
         assert member.device.thermal == (member.warm_equation is not None or member.warm_rate is not None)
+
+    def test_plain_numbers_do(self, member: Member):
+        device, state, voltage = member.device, member.states[-1], 0.2
+        as_array = device.current(np.array([voltage]), np.array([state]))
+        assert device.current(voltage, state) == pytest.approx(float(as_array[0]), rel=1e-12, abs=0)
+        conductance = float(device.conductance(state, 0.1))
+        assert float(device.state_for(conductance, 0.1)) == pytest.approx(state, rel=1e-9, abs=1e-12)
+
+    def test_conductances_outside_its_range_are_refused(self, member: Member):
+        lowest, highest = member.device.conductance_range()
+        beyond = 1.01 * highest if np.isfinite(highest) else -1e-6
+        for wrong in (beyond, np.nan):
+            for conductances in (np.array(wrong), np.array([[lowest, wrong]]), torch.tensor([wrong])):
+                with pytest.raises(InputError, match=member.device.spice_model):
+                    member.device.check_range(conductances)
+        member.device.check_range(np.array([lowest, min(highest, 1.0)]))
 
     def test_no_voltage_no_current(self, member: Member, states: np.ndarray):
         for temperature in (300.0, 340.0):

@@ -68,7 +68,8 @@ def test_vteam_comes_back_from_two_loops_without_a_guess() -> None:
     assert fit.device.conduction == "linear"  # pyright: ignore[reportAttributeAccessIssue]
     assert fit.error == pytest.approx(NOISE, rel=0.15)
     check_recovery(fit, truth)
-    assert sum(fit.determined.values()) >= 6
+    # The way back is one combination of threshold, rate and exponent at this noise: the fit must not claim more.
+    assert all(fit.determined[name] for name in ("on_resistance", "off_resistance", "on_voltage", "on_rate"))
 
 
 def test_a_metastable_switch_comes_back_through_its_series_resistor_which_is_fitted_too() -> None:
@@ -100,12 +101,10 @@ def behind_resistor(
     times, applied = sine(frequency, amplitude)
 
     def across(voltage: float, state: float) -> float:
-        return brentq(
-            lambda v: v - voltage + resistance * float(device.current(np.asarray(v), np.asarray(state))),
-            -2 * amplitude,
-            2 * amplitude,
-            xtol=1e-13,
-        )
+        def excess(node: float) -> float:
+            return node - voltage + resistance * float(device.current(np.asarray(node), np.asarray(state)))
+
+        return float(brentq(excess, -2 * amplitude, 2 * amplitude, xtol=1e-13))  # pyright: ignore[reportArgumentType]
 
     def rate(time: float, state: np.ndarray) -> list[float]:
         voltage = amplitude * np.sin(2 * np.pi * frequency * time)

@@ -18,10 +18,12 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def quantity_text(value: float, unit: str) -> str:
     """`value` [`unit`] with a prefix, in as many digits as it takes to read back exactly: "25 uS"."""
+    if abs(value) > 1e290:  # three digits of it may be no float
+        return f"{value!r} {symbol_of(unit)}"
     # format_quantity chooses the prefix and the symbol; the digits are those of the float itself.
     rounded = format_quantity(value, unit, 3)
     number, _, symbol = rounded.partition(" ")
-    if float(number) and 1e-290 < abs(value) < 1e290:  # further out, three digits of it may be no float
+    if float(number) and value:
         shift = round(math.log10(abs(float(number)) / abs(value)))
         number = f"{Decimal(repr(float(value))).scaleb(shift).normalize()}"
     text = f"{_plain(number)} {symbol.replace('µ', 'u')}"

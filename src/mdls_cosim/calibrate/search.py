@@ -61,9 +61,9 @@ def refine(
 ) -> Refined:
     """Levenberg-Marquardt within the cube from all `starts` (starts, parameters) at once.
 
-    Each iteration tries several dampings a start in one batch and keeps the best. A parameter at a bound that would leave
-    is held there for the step. A start rests when an iteration gains less than `tolerance` of its cost, or nothing at
-    the largest damping.
+    Each iteration tries several dampings a start in one batch and keeps the best. A parameter at a bound that would
+    leave is held there for the step. A start rests when an iteration gains less than `tolerance` of its cost, or
+    nothing at the largest damping.
 
     Args:
         targets: (starts, values), subtracted from the residuals of each start; None: zero.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, get_args
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from mdls_cosim.characterize.energy import EnergyPlan
@@ -20,7 +21,7 @@ from mdls_cosim.characterize.sneak import SneakPlan
 from mdls_cosim.characterize.temperature import TemperaturePlan
 from mdls_cosim.characterize.write import WritePlan
 from mdls_cosim.config import Config
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import Conductance
 from mdls_cosim.tiles import TileSpec
 from mdls_cosim.tiles.spec import LineCount
@@ -115,6 +116,18 @@ class Characterization(Config):
         names = [f"{rows}x{cols}" for rows, cols in map(_shape, self.sizes)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError("a size is given twice", where="sizes", value=twice)
+        for tile in (self.tile, *self.corners.values()):
+            if tile.device is None:
+                continue
+            try:
+                tile.device.check_range(np.array(self.conductance_range), tile.reference_voltage)
+            except InputError as error:
+                raise ConfigError(
+                    f"the device, {tile.device.spice_model}, does not reach so far",
+                    where="conductance_range",
+                    value=f"{low:g} S, {high:g} S",
+                    limit=error.limit,
+                ) from None
         return self
 
     @property

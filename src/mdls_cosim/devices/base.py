@@ -24,15 +24,30 @@ ROOM_TEMPERATURE = 300.0
 BOLTZMANN = 1.380649e-23
 """k [J/K], exact in the SI."""
 
+_NUMPY = array_namespace(np.zeros(0))
+
+
+def namespace(*values: Array) -> Any:
+    """The array namespace of those that are arrays; numpy's where all are numbers."""
+    arrays = [value for value in values if not isinstance(value, float | int)]
+    return array_namespace(*arrays) if arrays else _NUMPY
+
+
+def arrays(*values: Array) -> tuple[Array, ...]:
+    """`values`, the numbers among them as arrays like the first array; float64 of numpy where all are numbers."""
+    xp = namespace(*values)
+    dtype = next((value.dtype for value in values if not isinstance(value, float | int)), xp.float64)
+    return tuple(xp.asarray(value, dtype=dtype) if isinstance(value, float | int) else value for value in values)
+
 
 def exp(value: Array) -> Array:
     """e^value of a number or an array: parameters may be either."""
-    return math.exp(value) if isinstance(value, float | int) else array_namespace(value).exp(value)
+    return math.exp(value) if isinstance(value, float | int) else namespace(value).exp(value)
 
 
 def log(value: Array) -> Array:
     """The natural logarithm of a number or an array: parameters may be either."""
-    return math.log(value) if isinstance(value, float | int) else array_namespace(value).log(value)
+    return math.log(value) if isinstance(value, float | int) else namespace(value).log(value)
 
 
 class Device(Config, ABC):
@@ -82,8 +97,10 @@ class Device(Config, ABC):
         """
         lowest, highest = self.conductance_range(reference_voltage)
         xp = array_namespace(conductances)
+        conductances = xp.reshape(conductances, (1,)) if conductances.ndim == 0 else conductances
         rounding = max(1e-9, 4 * float(xp.finfo(conductances.dtype).eps))
-        outside = (conductances < lowest * (1 - rounding)) | (conductances > highest * (1 + rounding))
+        # So that what is no number is outside too.
+        outside = ~((conductances >= lowest * (1 - rounding)) & (conductances <= highest * (1 + rounding)))
         if not bool(xp.any(outside)):
             return
         first = tuple(int(index[0]) for index in xp.nonzero(outside))
@@ -109,16 +126,26 @@ class Device(Config, ABC):
         `state_rate`; it is no configuration any more (no file, no SPICE twin), and its values are not checked.
 
         Raises:
-            InputError: the device has no such parameter, or it is a choice and no number.
+            InputError: the device has no such parameter, or it is a choice or a whole number.
         """
         own = {name: getattr(self, name) for name in type(self).model_fields}
-        numbers = [name for name, value in own.items() if isinstance(value, float | int)]
+        numbers = [name for name, value in own.items() if isinstance(value, float)]
         for name in parameters:
             if name not in numbers:
                 raise InputError(
                     f"{type(self).__name__} has no such parameter to vary", value=name, limit=", ".join(numbers)
                 )
         return type(self).model_construct(**{**own, **parameters})
+
+    def replace(self, **changes: Any) -> Self:
+        if "parameters" in changes:
+            raise ConfigError(
+                "a parameter set fills a new device and changes none",
+                where="parameters",
+                value=changes["parameters"],
+                hint=f"{type(self).__name__}(parameters=..., ...) makes one, with whatever is to differ from the set.",
+            )
+        return super().replace(**changes)
 
     def thermal_factor(self, temperature: float) -> Array:
         """exp(-E_a/k (1/T - 1/300 K)), of the current at `temperature` [K]."""
@@ -138,7 +165,22 @@ class Device(Config, ABC):
         table = read_parameters(name, (info.context or {}).get("folder", ""))
         model = cls.model_fields["model"].default
         if table.get("model") != model:
-            raise ConfigError("parameters of another model", where="parameters", value=table.get("model"), limit=model)
+            raise ConfigError(
+                f"parameters of another model in {name}",
+                where="parameters",
+                value=table.get("model", "no model"),
+                limit=model,
+            )
+        try:
+            cls.from_text_dict(table)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error.what} in the parameter set {name}",
+                where=f"parameters.{error.where}",
+                value=error.value,
+                limit=error.limit,
+                hint=error.hint,
+            ) from None
         return table | given
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from array_api_compat import array_namespace
-
-from mdls_cosim.devices.base import Array
+from mdls_cosim.devices.base import Array, namespace
 
 EXPONENT_LIMIT = 60.0
 """Exponents are held within +-60: e^60 = 1.1e26 leaves a float32 room for factors, and no device gets near."""
@@ -35,16 +33,16 @@ def chosen(first: Array, one: Array, other: Array) -> Array:
 
 def between_ends(state: Array) -> Array:
     """`state` without the rounding that leads out of 0 - 1; its gradient passes at the ends."""
-    xp = array_namespace(state)
+    xp = namespace(state)
     return xp.where(state > 1, 1.0, xp.where(state < 0, 0.0, state))
 
 
 def _bounded(exponent: Array) -> Array:
     if isinstance(exponent, float | int):
         return min(max(exponent, -EXPONENT_LIMIT), EXPONENT_LIMIT)
-    xp = array_namespace(exponent)
+    xp = namespace(exponent)
     return xp.minimum(xp.maximum(exponent, -EXPONENT_LIMIT), EXPONENT_LIMIT)
 
 
 def _namespace(value: Array) -> Any:
-    return math if isinstance(value, float | int) else array_namespace(value)
+    return math if isinstance(value, float | int) else namespace(value)

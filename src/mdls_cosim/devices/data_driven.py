@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, namespace
 from mdls_cosim.devices.bounded import EXPONENT_LIMIT, between_ends, bounded_expm1, bounded_sinh, chosen
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, InverseVoltage, PositiveResistance, Quantity
@@ -98,9 +97,9 @@ class DataDriven(DynamicDevice):
         return self
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage)
+        xp = namespace(voltage)
         # One product, so that the slope at 0 V is that of one side.
-        positive = xp.astype(voltage >= 0, voltage.dtype)
+        positive = xp.where(voltage >= 0, 1.0 + 0 * voltage, 0 * voltage)
         amplitude = chosen(positive, self.positive_amplitude, self.negative_amplitude)
         slope = chosen(positive, self.positive_nonlinearity, self.negative_nonlinearity)
         return self.activated(amplitude * bounded_sinh(slope * voltage) / self._resistance(state), temperature)
@@ -174,7 +173,7 @@ class DataDriven(DynamicDevice):
 
     def _motions(self, voltage: Array, state: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         """Upwards and downwards: the voltage's factor of dx/dt [1/s], and how far ahead the target is."""
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         on, off = xp.maximum(self.polarity * voltage, 0.0), xp.maximum(-self.polarity * voltage, 0.0)
         up = self.on_rate * xp.abs(bounded_expm1(self.on_growth * on)) / self._span()
         down = self.off_rate * xp.abs(bounded_expm1(self.off_growth * off)) / self._span()
@@ -192,7 +191,7 @@ class DataDriven(DynamicDevice):
         """u(t) of du/dt = -h(u), from `distance` on."""
         if self.form == "quadratic":
             return distance / (1 + distance * time)
-        xp = array_namespace(distance)
+        xp = namespace(distance)
         # 1 - e^-u = w: near the target by w itself, far from it by 1 - w, which w would round.
         near = -xp.expm1(-distance) * xp.exp(-time)
         far = -xp.expm1(-time) + xp.exp(-xp.minimum(distance, EXPONENT_LIMIT) - time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -66,6 +67,7 @@ def evolve(
     durations = converted(like, times[1:, ...] - times[:-1, ...])
     states, voltages, speed = _states(like, states), converted(like, voltages), converted(like, speed)
     _check_voltages(voltages, times.shape[0])
+    _check_conditions(speed, temperature)
     shape = common_shape(device, states, speed, voltages[0, ...], durations[0, ...])
     durations, voltages = flat(durations, shape, 1), flat(voltages, shape, 1)
     constant = _constant(voltages)
@@ -119,8 +121,9 @@ def after_pulses(
     states, voltages = _states(like, states), converted(like, voltages)
     width, speed = converted(like, width), converted(like, speed)
     _check_voltages(voltages, None)
-    if not (edge >= 0 and pause >= 0 and bool(xp.all(width >= 0))):
-        raise InputError("a negative time", where="width, edge, pause", limit="0 s or more")
+    _check_conditions(speed, temperature)
+    if not (0 <= edge < math.inf and 0 <= pause < math.inf and bool(xp.all((width >= 0) & xp.isfinite(width)))):
+        raise InputError("a negative or infinite time", where="width, edge, pause", limit="0 s or more, finite")
     shape = common_shape(device, states, speed, width, voltages[0, ...] if voltages.shape[0] else states)
     voltages, width = flat(voltages, shape, 1), flat(width, shape)
     edge_, pause_ = converted(like, [edge]), converted(like, [pause])
@@ -162,12 +165,15 @@ def trace(
     Raises:
         InputError: arrays that do not fit together, times that fall, a state outside 0 - 1.
     """
+    if substeps < 1:
+        raise InputError("no steps between the points", where="substeps", value=substeps, limit="1 or more")
     like = leader(device, states, voltages, speed)
     xp = array_namespace(like)
     times = _times(times)
     steps = converted(like, times[1:, ...] - times[:-1, ...])
     states, voltages, speed = _states(like, states), converted(like, voltages), converted(like, speed)
     _check_voltages(voltages, times.shape[0])
+    _check_conditions(speed, temperature)
     shape = common_shape(device, states, speed, voltages[0, ...], steps[0, ...])
     state, device = xp.broadcast_to(states, shape or (1,)), converted_population(like, device)
     # Array libraries treat arrays of shape () as numbers here and there; an axis of one costs nothing.
@@ -226,7 +232,7 @@ def _times(times: Array) -> Array:
     xp = array_namespace(times)
     if times.ndim == 0 or times.shape[0] < 2:
         raise InputError("too few points in time", where="times", value=tuple(times.shape), limit="2 at least")
-    if not bool(xp.all(times[1:, ...] >= times[:-1, ...])):
+    if not bool(xp.all(times[1:, ...] >= times[:-1, ...]) & xp.all(xp.isfinite(times))):
         raise InputError("times that fall, or are not numbers", where="times", limit="never falling, finite")
     return times
 
@@ -249,6 +255,14 @@ def _check_voltages(voltages: Array, points: int | None) -> None:
     xp = array_namespace(voltages)
     if not bool(xp.all(xp.isfinite(voltages))):
         raise InputError("voltages that are not finite", where="voltages")
+
+
+def _check_conditions(speed: Array, temperature: float) -> None:
+    xp = array_namespace(speed)
+    if not bool(xp.all((speed >= 0) & xp.isfinite(speed))):
+        raise InputError("a negative speed, or one that is not finite", where="speed", limit="0 or more, finite")
+    if not 0 < temperature < math.inf:
+        raise InputError("an impossible temperature", where="temperature", value=f"{temperature} K", limit="above 0 K")
 
 
 def _constant(voltages: Array) -> list[bool]:

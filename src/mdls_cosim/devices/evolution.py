@@ -22,6 +22,7 @@ _SHORTEST = 1e-25  # as a part of a piece
 # At a corner of the rate within a step the fourth-order term, the estimate of the error, may vanish by chance. The
 # third-order term does not with it; where both are smooth this share of it is too small to matter.
 _LOWER = 0.3
+_HUGE = 1e20
 _SHRINK, _GROW, _SAFETY = 0.217, 4.73, 0.9
 
 
@@ -86,7 +87,9 @@ class Evolution(Generic[AnyDynamicDevice]):
                 taken * total,
             )
             scale = self._absolute + self._relative * xp.maximum(xp.abs(_value(state)), xp.abs(_value(new)))
-            error = xp.maximum(xp.abs(_value(fourth)), _LOWER * xp.abs(_value(third)) ** (4 / 3))
+            # Held: a power of what is rejected anyway would overflow a float32.
+            lower = xp.minimum(xp.abs(_value(third)), _HUGE) ** (4 / 3)
+            error = xp.maximum(xp.abs(_value(fourth)), _LOWER * lower)
             ratio = error / scale
             accepted = ratio <= 1
             state = xp.where(accepted, new, state)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, log
+from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, arrays, log, namespace
 from mdls_cosim.devices.bounded import bounded_expm1
 from mdls_cosim.devices.constants import ELEMENTARY_CHARGE
 from mdls_cosim.devices.roots import rising_root
@@ -147,12 +146,14 @@ class JartVcm(DynamicDevice):
         return -1
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage, state)
+        voltage, state = arrays(voltage, state)
+        xp = namespace(voltage, state)
         current = self.activated(self.operating_point(voltage, state, temperature).current, temperature)
         return xp.astype(current, xp.result_type(voltage, state), copy=False)
 
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
-        xp = array_namespace(state)
+        (state,) = arrays(state)
+        xp = namespace(state)
         voltage = xp.full((), reference_voltage, dtype=state.dtype, device=state.device)
         if reference_voltage:
             return self.current(voltage, state) / reference_voltage
@@ -171,7 +172,8 @@ class JartVcm(DynamicDevice):
                 value=f"{reference_voltage:g} V",
                 limit=f"0 V or above, or at most {-LEAST_TUNNELLING:g} V",
             )
-        xp = array_namespace(conductance)
+        (conductance,) = arrays(conductance)
+        xp = namespace(conductance)
         wide = xp.astype(conductance, xp.float64)
         positive = wide > 0
         wide = xp.where(positive, wide, 1 + 0 * wide)
@@ -197,7 +199,8 @@ class JartVcm(DynamicDevice):
 
     def operating_point(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> OperatingPoint:
         """The solution at `voltage` [V] and `state` in surroundings of `temperature` [K], in float64."""
-        xp = array_namespace(voltage, state)
+        voltage, state = arrays(voltage, state)
+        xp = namespace(voltage, state)
         share, rest, peak, total = self._share(voltage, state, temperature)
         current = peak * share
         volts = rest * peak * (total + self._line_heating() * peak**2 * (3 - 3 * rest + rest**2))
@@ -207,7 +210,8 @@ class JartVcm(DynamicDevice):
         return OperatingPoint(current, volts, temperature + heat, disc, plug)
 
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage, state)
+        voltage, state = arrays(voltage, state)
+        xp = namespace(voltage, state)
         kind = xp.result_type(voltage, state)
         point = self.operating_point(voltage, state, temperature)
         state = xp.astype(state, xp.float64, copy=False)
@@ -253,7 +257,7 @@ class JartVcm(DynamicDevice):
 
     def _share(self, voltage: Array, state: Array, temperature: float) -> tuple[Array, Array, Array, Array]:
         """I/I_max; what is left of 1; I_max [A], the current without contact; and the resistance [ohm] besides it."""
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         voltage, state = xp.astype(voltage, xp.float64, copy=False), xp.astype(state, xp.float64, copy=False)
         density = self._density(state)
         path = self._disc_resistance(state) + self._plug_resistance()
@@ -295,7 +299,7 @@ class JartVcm(DynamicDevice):
 
     def _density(self, state: Array) -> Array:
         """N [1/m^3]."""
-        xp = array_namespace(state)
+        xp = namespace(state)
         return self.least_concentration * xp.exp(self._span() * state)
 
     def _area(self) -> Array:
@@ -325,7 +329,7 @@ class JartVcm(DynamicDevice):
 
     def _heating(self, forward: Array) -> Array:
         """T - T_ambient [K] for each watt."""
-        xp = array_namespace(forward)
+        xp = namespace(forward)
         full = self.thermal_resistance * (self.nominal_radius / self.filament_radius) ** 2
         resets = xp.astype(forward, xp.float64)
         return full * (resets * self.reset_heating + (1 - resets))
@@ -342,7 +346,7 @@ def _chord_excess(
     *contact: Array,
 ) -> tuple[Array, Array]:
     """ln(I/V_s) less that of the contact, at I = peak/(1 + e^-u), and its slope by u."""
-    xp = array_namespace(u)
+    xp = namespace(u)
     opposite = xp.exp(-u)
     share = 1 / (1 + opposite)
     rest = opposite * share
@@ -381,7 +385,7 @@ def _contact_share(
     """
 
     def excess(u: Array) -> Array:
-        xp = array_namespace(u)
+        xp = namespace(u)
         share = 1 / (1 + xp.exp(-u))
         density = unit / (left * share)
         held = held_bending(lowering * density, bending)

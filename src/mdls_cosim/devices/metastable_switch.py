@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, namespace
 from mdls_cosim.devices.bounded import between_ends, bounded_exp, bounded_expm1
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Duration, InverseVoltage, PositiveResistance, Quantity
@@ -90,7 +89,7 @@ class MetastableSwitch(DynamicDevice):
         self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
     ) -> Array:
         """x_inf + (x - x_inf) e^(-t/tau), x_inf = P_on/(P_on + P_off), tau = t_c/(P_on + P_off)."""
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         on, off = self._probabilities(voltage, temperature)
         passed = -xp.expm1(-(on + off) * (duration / self.time_constant))
         return between_ends(state + (on / (on + off) - state) * passed)

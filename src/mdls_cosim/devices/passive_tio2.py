@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, namespace
 from mdls_cosim.devices.variability import DeviceToDevice, PolynomialSpread, Variability
 from mdls_cosim.errors import ConfigError, DomainError
 from mdls_cosim.quantities import Quantity
@@ -78,7 +77,7 @@ class PassiveTio2(Device):
 
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         """The root of the quadratic in G that I/V is."""
-        xp = array_namespace(conductance)
+        xp = namespace(conductance)
         square = reference_voltage**2
         linear, cubic = self.coefficients(0.0)
         slope = self.linear_slope + self.cubic_slope * square

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, log
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, arrays, log, namespace
 from mdls_cosim.errors import ConfigError, DomainError
 from mdls_cosim.quantities import Quantity
 
@@ -74,7 +73,8 @@ class PolynomialRead(Device):
         Raises:
             DomainError: a reference voltage beyond `highest_voltage`.
         """
-        xp = array_namespace(conductance)
+        (conductance,) = arrays(conductance)
+        xp = namespace(conductance)
         ends = self.conductance_range(reference_voltage)
         below = conductance * (self.lowest_conductance / ends[0])
         above = conductance * (self.highest_conductance / ends[1])
@@ -117,7 +117,8 @@ class PolynomialRead(Device):
 
     def _terms(self, state: Array) -> tuple[Array, Array]:
         """N2 [A/V^2] and N3 [A/V^3]."""
-        xp = array_namespace(state)
+        (state,) = arrays(state)
+        xp = namespace(state)
         inside = xp.clip(state, min=self.lowest_conductance, max=self.highest_conductance)
         share, decades = state / inside, xp.log10(inside / CENTRE)
         quadratic, cubic = (_polynomial(_recentred(own), decades) for own in (self.quadratic, self.cubic))
@@ -125,7 +126,7 @@ class PolynomialRead(Device):
 
     def _slope(self, state: Array, reference_voltage: float) -> Array:
         """d(I/V)/dG at a state within the fit."""
-        xp = array_namespace(state)
+        xp = namespace(state)
         decades = xp.log10(state / CENTRE)
         quadratic, cubic = (_polynomial(_derivative(_recentred(own)), decades) for own in (self.quadratic, self.cubic))
         return 1 + reference_voltage * (quadratic + reference_voltage * cubic) / (state * math.log(10))

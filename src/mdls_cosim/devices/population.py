@@ -91,9 +91,9 @@ def part_of_population(device: SomeDevice, index: Array) -> SomeDevice:
 
 
 def chunks(like: Array, count: int) -> Iterator[slice]:
-    """Slices of `count` devices: all at once on an accelerator, a cache full at a time on a processor."""
+    """Slices of `count` devices, one at least: all on an accelerator, a cache full at a time on a processor."""
     size = _CHUNK if str(place_of(like)) == "cpu" else max(count, 1)
-    return (slice(begin, begin + size) for begin in range(0, count, size))
+    return (slice(begin, begin + size) for begin in range(0, max(count, 1), size))
 
 
 def _with(device: SomeDevice, parameters: dict[str, Array]) -> SomeDevice:

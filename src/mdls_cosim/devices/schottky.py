@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
-from mdls_cosim.devices.base import BOLTZMANN, Array
+from mdls_cosim.devices.base import BOLTZMANN, Array, namespace
 from mdls_cosim.devices.constants import ELECTRON_MASS, ELEMENTARY_CHARGE, PLANCK, VACUUM_PERMITTIVITY
 
 PI = 3.141592653589793
@@ -56,7 +54,7 @@ def held_bending(lowering: Array, bending: Array) -> Array:
     psi < (lowering^(1/4)/4)^(4/3), at psi = 0 without bound: the current would fall as the voltage rises, and three
     currents fit one voltage. Held there, that one of the three which is continuous from 0 V is the only one left.
     """
-    xp = array_namespace(lowering)
+    xp = namespace(lowering)
     steepest = (lowering**0.25 / 4) ** (4 / 3)
     return xp.where(steepest < bending, steepest, bending + 0 * steepest)
 
@@ -72,7 +70,7 @@ def log_chord(volts: Array, kelvin: Array, contact: Contact) -> tuple[Array, Arr
     Bengel et al., 10.1109/TCSI.2020.3018502; not theirs are the hold and d = 0.1 mV. At 0 V the limit is that of
     `contact.forward`. The two differ: the slope of the current jumps at 0 V.
     """
-    xp = array_namespace(volts, kelvin)
+    xp = namespace(volts, kelvin)
     forward = contact.forward
 
     psi = xp.where(forward, contact.bending - volts, contact.bending + volts)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
 from mdls_cosim.config import Config
-from mdls_cosim.devices.base import Array
+from mdls_cosim.devices.base import Array, namespace
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Duration, PositiveCurrent, PositiveResistance
 
@@ -48,7 +47,7 @@ class ExponentialSelector(Selector):
     spice_model: ClassVar[str] = "exponential_selector"
 
     def current(self, voltage: Array, branch: Array = 0.0) -> Array:
-        xp = array_namespace(voltage)
+        xp = namespace(voltage)
         return self.saturation_current * xp.sinh(voltage / self.slope_voltage)
 
     def spice_parameters(self) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class ThresholdSelector(Selector):
         return self
 
     def current(self, voltage: Array, branch: Array) -> Array:
-        xp = array_namespace(voltage, branch)
+        xp = namespace(voltage, branch)
         above = xp.abs(voltage) - self.hold_voltage
         smooth = (above + xp.sqrt(above**2 + CORNER**2)) / 2 - self._corner_offset()
         share = xp.clip(2 * branch - 1, min=0.0, max=1.0)
@@ -103,7 +102,7 @@ class ThresholdSelector(Selector):
 
     def consistent_branch(self, voltage: Array, branch: Array) -> Array:
         """The branch (0 or 1) that a selector at `voltage` [V], now on `branch`, goes to."""
-        xp = array_namespace(voltage)
+        xp = namespace(voltage)
         size = xp.abs(voltage)
         return xp.where(size > self.threshold_voltage, 1.0, xp.where(size < self.hold_voltage, 0.0, branch))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
-from array_api_compat import array_namespace
-
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, namespace
 from mdls_cosim.quantities import InverseVoltage
 
 
@@ -26,7 +24,7 @@ class Sinh(Device):
     spice_model: ClassVar[str] = "sinh"
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage)
+        xp = namespace(voltage)
         return self.activated(state * (xp.sinh(self.nonlinearity * voltage) / self.nonlinearity), temperature)
 
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
@@ -43,5 +41,5 @@ class Sinh(Device):
         if not reference_voltage:
             return 1.0
         argument = self.nonlinearity * reference_voltage
-        rise = math if isinstance(argument, float) else array_namespace(argument)
+        rise = math if isinstance(argument, float) else namespace(argument)
         return rise.sinh(argument) / argument

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, exp, log
+from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, exp, log, namespace
 from mdls_cosim.devices.bounded import bounded_exp, bounded_sinh
 from mdls_cosim.devices.constants import ELEMENTARY_CHARGE
 from mdls_cosim.errors import ConfigError
@@ -112,7 +111,7 @@ class StanfordPku(DynamicDevice):
         return temperature + voltage * self.current(voltage, state, temperature) * self.thermal_resistance
 
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         # In volts: in joules the gradients overflow a float32.
         heat = BOLTZMANN / ELEMENTARY_CHARGE * self.filament_temperature(voltage, state, temperature)
         rising = voltage >= 0

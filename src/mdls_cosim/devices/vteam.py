@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from array_api_compat import array_namespace
 from pydantic import Field, model_validator
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, log
-from mdls_cosim.devices.bounded import chosen
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, log, namespace
+from mdls_cosim.devices.bounded import EXPONENT_LIMIT, chosen
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import PositiveResistance, Rate, Voltage
 
@@ -91,7 +90,7 @@ class Vteam(DynamicDevice):
         return -1
 
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         speed = self._speed(voltage)
         from_behind = xp.where(voltage > 0, state, 1 - state)
         toward = xp.where(voltage > 0, speed, -speed)
@@ -107,7 +106,7 @@ class Vteam(DynamicDevice):
         """
         if self.window_exponent != 1:
             return None
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         gone = -xp.expm1(-2 * self._speed(voltage) * duration)
         ahead = xp.where(voltage > 0, 1 - state, state)
         after = (2 * state + gone * xp.where(voltage > 0, ahead, -2 * state)) / (2 - gone * ahead)
@@ -131,8 +130,10 @@ class Vteam(DynamicDevice):
 
     def _speed(self, voltage: Array) -> Array:
         """Size of dx/dt [1/s], window aside: towards high resistance at positive voltages, low at negative ones."""
-        xp = array_namespace(voltage)
-        positive = xp.astype(voltage > 0, voltage.dtype)
+        xp = namespace(voltage)
+        positive = xp.where(voltage > 0, 1.0 + 0 * voltage, 0 * voltage)
         threshold = chosen(positive, self.off_voltage, self.on_voltage)
         exponent = chosen(positive, self.off_exponent, self.on_exponent)
-        return chosen(positive, self.off_rate, self.on_rate) * xp.maximum(voltage / threshold - 1, 0.0) ** exponent
+        # Beyond e^60 times the rate nothing is left to follow; a power of float32 would overflow soon after.
+        beyond = xp.minimum(xp.maximum(voltage / threshold - 1, 0.0), exp(EXPONENT_LIMIT / exponent))
+        return chosen(positive, self.off_rate, self.on_rate) * beyond**exponent

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from mdls_cosim.devices.base import Array
+from mdls_cosim.devices.base import Array, namespace
 
 
 def joglekar(state: Array, exponent: int) -> Array:
@@ -20,7 +18,7 @@ def biolek(state: Array, direction: Array, exponent: int) -> Array:
 
     Biolek, Biolek and Biolkova, Radioengineering 18, 210 (2009).
     """
-    xp = array_namespace(state, direction)
+    xp = namespace(state, direction)
     return 1 - xp.where(direction > 0, state, 1 - state) ** (2 * exponent)
 
 

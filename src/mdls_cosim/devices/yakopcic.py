@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from array_api_compat import array_namespace
 from pydantic import Field
 
-from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp
+from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, namespace
 from mdls_cosim.devices.bounded import bounded_exp, bounded_expm1, bounded_sinh, chosen
 from mdls_cosim.quantities import Amplitude, InverseVoltage, PositiveCurrent, Rate
 
@@ -61,9 +60,9 @@ class Yakopcic(DynamicDevice):
     spice_model: ClassVar[str] = "yakopcic"
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage)
+        xp = namespace(voltage)
         # One product, so that the slope at 0 V is that of one side.
-        positive = xp.astype(voltage >= 0, voltage.dtype)
+        positive = xp.where(voltage >= 0, 1.0 + 0 * voltage, 0 * voltage)
         amplitude = chosen(positive, self.positive_amplitude, self.negative_amplitude)
         return self.activated(amplitude * state * bounded_sinh(self.nonlinearity * voltage), temperature)
 
@@ -78,7 +77,7 @@ class Yakopcic(DynamicDevice):
         return self.polarity
 
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        xp = array_namespace(voltage, state)
+        xp = namespace(voltage, state)
         beyond = bounded_expm1(xp.maximum(voltage - self.positive_voltage, 0.0)) * exp(self.positive_voltage)
         below = bounded_expm1(xp.maximum(-voltage - self.negative_voltage, 0.0)) * exp(self.negative_voltage)
         past = xp.maximum(state - self.positive_onset, 0.0)

@@ -145,7 +145,8 @@ def _drift(axes: Axes, calibration: Calibration, trace: DriftTrace, spared: bool
             label="model" if first else None,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if np.ptp(np.log(trace.conductances)) > 1:  # over less, a linear axis has the better numbers
+        axes.set_yscale("log")
     axes.set_xlabel("Time since programming (s)")
     axes.set_ylabel(f"Conductance ({prefix}S)")
     name = trace.name if len(shown) == len(devices) else f"{trace.name}: {len(shown)} of {len(devices)} devices"

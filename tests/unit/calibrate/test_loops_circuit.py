@@ -48,8 +48,10 @@ def reference(device: DynamicDevice, times: np.ndarray, resistance: float, capac
         return float(device.current(np.asarray(voltage), np.asarray(state)))
 
     def node(time: float, state: float) -> float:
-        applied = float(drive(time))
-        return brentq(lambda v: v - applied + resistance * flow(v, state), -2 * AMPLITUDE, 2 * AMPLITUDE, xtol=1e-14)
+        def excess(voltage: float) -> float:
+            return voltage - float(drive(time)) + resistance * flow(voltage, state)
+
+        return float(brentq(excess, -2 * AMPLITUDE, 2 * AMPLITUDE, xtol=1e-14))  # pyright: ignore[reportArgumentType]
 
     def without(time: float, state: np.ndarray) -> list[float]:
         return [float(device.state_rate(np.asarray(node(time, state[0])), np.asarray(state[0])))]
@@ -100,8 +102,7 @@ def test_a_capacitor_draws_its_current_and_converges_in_first_order() -> None:
     expected = reference(SWITCH, times, 4e3, capacitance)
     without = modelled(SWITCH, times, 4e3, 0.0, 1)
     errors = [
-        np.abs(modelled(SWITCH, times, 4e3, capacitance, n)[1:] - expected[1:]).max() / np.ptp(expected)
-        for n in (1, 4)
+        np.abs(modelled(SWITCH, times, 4e3, capacitance, n)[1:] - expected[1:]).max() / np.ptp(expected) for n in (1, 4)
     ]
     assert np.abs(without - expected).max() / np.ptp(expected) > 0.02  # it matters
     assert errors[1] < 5e-3

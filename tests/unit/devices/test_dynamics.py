@@ -480,10 +480,10 @@ class TestRefusals:
 
     def test_pulses_that_cannot_be(self):
         for given, message in (
-            ({"width": -1.0}, "negative time"),
-            ({"width": 1.0, "edge": -1.0}, "negative time"),
-            ({"width": 1.0, "pause": -1.0}, "negative time"),
-            ({"width": np.nan}, "negative time"),
+            ({"width": -1.0}, "negative or infinite time"),
+            ({"width": 1.0, "edge": -1.0}, "negative or infinite time"),
+            ({"width": 1.0, "pause": -1.0}, "negative or infinite time"),
+            ({"width": np.nan}, "negative or infinite time"),
         ):
             with pytest.raises(InputError, match=message):
                 after_pulses(FAST, np.array([0.5]), [1.0], **given)

@@ -36,7 +36,9 @@ class Flicker(Config):
         """Standard deviation as a part of the conductance, `time` [s] after the programming."""
         xp = array_namespace(programmed)
         share = xp.clip(programmed / self.scale, min=1e-12)
-        strength = xp.clip(self.strength * share**self.exponent, max=self.highest)
+        # Of logarithms, so that no power overflows before it is held.
+        held = math.log(self.highest / self.strength) if self.strength else 0.0
+        strength = self.strength * xp.exp(xp.clip(self.exponent * xp.log(share), max=held))
         decades = math.log((time + self.read_time) / (2 * self.read_time))
         return strength * math.sqrt(max(decades, 0.0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from array_api_compat import array_namespace
@@ -43,5 +44,9 @@ class Retention(ReadingEffect):
         passed = reading.time * acceleration(self.activation_energy, reading.temperature) / self.time_constant
         level = reading.span[0] if self.level is None else self.level
         draws = moved(randomness.normal(tuple(conductances.shape)), conductances)
-        exponents = passed**self.stretching * xp.exp(-self.stretching * self.spread * draws)
+        if not passed:
+            return conductances
+        # Of logarithms, held where nothing is left: the power itself would overflow a float32.
+        grown = self.stretching * (math.log(passed) - self.spread * draws)
+        exponents = xp.exp(xp.minimum(grown, 60.0 + xp.zeros_like(grown)))
         return level + (conductances - level) * xp.exp(-exponents)
