@@ -250,11 +250,7 @@ LAWS: dict[str, Law] = {
 }
 # Where the contact's barrier is not held (there the published equations have several solutions).
 POINTS = {name: tuple(product((-1.7, -0.9, -0.25, 0.3, 0.75, 1.1), (0.03, 0.4, 0.55, 0.97))) for name in LAWS}
-POINTS["jart_vcm_1b"] = tuple(product((-1.5, -0.9, -0.4, -0.1), (0.03, 0.4, 0.8))) + (
-    (0.02, 0.1),
-    (0.04, 0.3),
-    (0.03, 0),
-)
+POINTS["jart_vcm_1b"] = (*product((-1.5, -0.9, -0.4, -0.1), (0.03, 0.4, 0.8)), (0.02, 0.1), (0.04, 0.3), (0.03, 0.0))
 
 # Sign of the voltage that sets the device, as the papers have it.
 SETTING = {
@@ -379,7 +375,8 @@ class TestClosedSolutions:
     def test_yakopcic_rises_straight_below_its_onset(self):
         found = evolve(MOVING["yakopcic_c"], np.array([0.1, 0.2]), [0, 0.2, 0.5], [0.9, 0.9, 0.9])
         slope = math.exp(0.9) - math.exp(0.4)
-        np.testing.assert_allclose(found[1:], [[0.1 + 0.2 * slope, 0.2 + 0.2 * slope], [0.1 + 0.5 * slope, 0.2 + 0.5 * slope]], atol=1e-9)  # fmt: skip
+        expected = np.array([0.1, 0.2]) + np.array([[0.2], [0.5]]) * slope
+        np.testing.assert_allclose(found[1:], expected, atol=1e-9)
 
     def test_messaris_closed_solution(self):
         """R(t) = ln(e^(k r) + e^(-k s t)(e^(k R) - e^(k r)))/k for V > 0; downwards 1 - e^(-k (R - r)) decays."""
@@ -396,13 +393,17 @@ class TestClosedSolutions:
                 found = float(after_pulses(device, start, [-0.9], time))
                 assert found == pytest.approx((17e3 - down) / 15.72e3, abs=1e-10)
 
-    def test_switches_forget_at_0_volt_with_the_rate_of_both_hops(self):
+    @pytest.mark.parametrize("kelvin", [300.0, 350.0])
+    def test_switches_forget_at_0_volt_with_the_rate_of_both_hops(self, kelvin: float):
+        """The thresholds' width is proportional to the temperature."""
         device = MetastableSwitch()
-        hop = 1 / (1 + math.exp(0.27 / 0.025852))
+        hop = 1 / (1 + math.exp(0.27 / (0.025852 * kelvin / 300)))
         for time in (0.1, 1.0, 5.0):
             expected = 0.5 + 0.4 * math.exp(-2 * hop * time / 1e-4)
-            assert float(after_pulses(device, 0.9, [0.0], time)) == pytest.approx(expected, abs=1e-10)
-            assert float(evolve(device, 0.9, [0, time], [0.0, 0.0])[-1]) == pytest.approx(expected, abs=1e-6)
+            pulsed = after_pulses(device, 0.9, [0.0], time, temperature=kelvin)
+            assert float(pulsed) == pytest.approx(expected, abs=1e-10)
+            evolved = evolve(device, 0.9, [0, time], [0.0, 0.0], temperature=kelvin)
+            assert float(evolved[-1]) == pytest.approx(expected, abs=1e-6)
 
     @pytest.mark.parametrize(("v", "x", "ambient"), [(1.1, 0.9, 300.0), (-0.8, 0.5, 350.0), (0.3, 0.99, 298.0)])
     def test_stanford_filament_temperature(self, v: float, x: float, ambient: float):
@@ -413,7 +414,8 @@ class TestClosedSolutions:
     def test_stanford_rate_follows_arrhenius_in_the_surroundings(self):
         """At no current to speak of, ln rate by 1/T is -(E_a - gamma a0 q V/t_ox)/k."""
         v, x = 1.8, 0.0
-        rates = [float(StanfordPku(thermal_resistance=0.0).state_rate(np.array(v), np.array(x), t)) for t in (300.0, 310.0)]  # fmt: skip
+        cold = StanfordPku(thermal_resistance=0.0)
+        rates = [float(cold.state_rate(np.array(v), np.array(x), kelvin)) for kelvin in (300.0, 310.0)]
         gamma = 16 - 0.8 * 1.7**3
         lowered = 0.6 - gamma * 0.25 * v / 12
         slope = math.log(rates[1] / rates[0]) / (1 / 310 - 1 / 300)
@@ -429,7 +431,8 @@ class TestLimits:
         volts = size * np.sin(2 * np.pi * phase)
         excursions, areas = [], []
         for frequency in (300 / PACE[name], 600 / PACE[name], 1200 / PACE[name]):
-            states = evolve(device, np.array(0.5), phase / frequency, volts, relative_tolerance=1e-10, absolute_tolerance=1e-13)  # fmt: skip
+            tight = {"relative_tolerance": 1e-9, "absolute_tolerance": 1e-12}
+            states = evolve(device, np.array(0.5), phase / frequency, volts, **tight)
             excursions.append(float(np.abs(states[:21] - 0.5).max()))
             currents = device.current(volts, states)
             line = device.current(volts, np.full(41, 0.5))
@@ -472,7 +475,8 @@ class TestLimits:
                 assert np.all((found >= 0) & (found <= 1))
                 ends.append(found)
             np.testing.assert_array_equal(ends[1], starts)
-            way = np.sign(v) * SETTING[name] * np.sign(device.conductance(np.array(0.9)) - device.conductance(np.array(0.1)))  # fmt: skip
+            opens = device.conductance(np.array(0.9)) > device.conductance(np.array(0.1))
+            way = np.sign(v) * SETTING[name] * (1 if opens else -1)
             slack = 2e-6 if kind is np.float64 else 2e-5
             for before, after in pairwise(ends):
                 assert np.all(way * (after - before) >= -slack)
@@ -633,11 +637,12 @@ width = "{width}"
 pulses = 6
 targets = 2
 """
+KEYS = ("low", "high", "frequency", "amplitude", "up", "down", "width")
 RUNS = {
-    "yakopcic_c": {"low": "20 uS", "high": "100 uS", "frequency": "1 Hz", "amplitude": "1.2 V", "up": "0.9 V", "down": "0.9 V", "width": "50 ms"},
-    "data_driven_tiox": {"low": "70 uS", "high": "300 uS", "frequency": "1 kHz", "amplitude": "1.1 V", "up": "0.9 V", "down": "1.1 V", "width": "1 ms"},
-    "metastable_switch_knowm": {"low": "0.8 mS", "high": "1.8 mS", "frequency": "1 kHz", "amplitude": "0.5 V", "up": "0.4 V", "down": "0.4 V", "width": "20 us"},
-}  # fmt: skip
+    "yakopcic_c": ("20 uS", "100 uS", "1 Hz", "1.2 V", "0.9 V", "0.9 V", "50 ms"),
+    "data_driven_tiox": ("70 uS", "300 uS", "1 kHz", "1.1 V", "0.9 V", "1.1 V", "1 ms"),
+    "metastable_switch_knowm": ("0.8 mS", "1.8 mS", "1 kHz", "0.5 V", "0.4 V", "0.4 V", "20 us"),
+}
 
 
 @pytest.mark.ngspice
@@ -645,7 +650,9 @@ RUNS = {
 def test_characterize_iv_pulse_and_write_by_parameter_set(name: str, tmp_path: Path):
     device, (current, _) = MOVING[name], LAWS[name]
     plan, data = tmp_path / "plan.toml", tmp_path / "data.h5"
-    plan.write_text(RUN.format(model=device.as_dict()["model"], parameters=name, **RUNS[name]))
+    plan.write_text(
+        RUN.format(model=device.as_dict()["model"], parameters=name, **dict(zip(KEYS, RUNS[name], strict=True)))
+    )
     result = CliRunner().invoke(cli.app, ["characterize", str(plan), "--out", str(data), "--workers", "1"])
     assert result.exit_code == 0, result.output
     spec, found = Characterization.load_toml(plan), Dataset.load(data).experiments

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mdls_cosim.devices import DynamicDevice
-from mdls_cosim.devices.exponential_rosenbrock import midpoint_step
+from mdls_cosim.devices.dynamics.exponential_rosenbrock import midpoint_step
 
 _NEWTON = 60
 """Iterations at most; two or three are the rule, and a bisection to 1e-7 V would need 25."""

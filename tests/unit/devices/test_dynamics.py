@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from mdls_cosim.devices import DynamicDevice, Vteam
-from mdls_cosim.devices import evolution as evolution_module
-from mdls_cosim.devices import population as population_module
 from mdls_cosim.devices.dynamics import after_pulses, evolve, trace
-from mdls_cosim.devices.exponential_rosenbrock import _phi, _phi_1, fourth_order_step, midpoint_step
+from mdls_cosim.devices.dynamics import evolution as evolution_module
+from mdls_cosim.devices.dynamics import population as population_module
+from mdls_cosim.devices.dynamics.exponential_rosenbrock import _phi, _phi_1, fourth_order_step, midpoint_step
 from mdls_cosim.devices.metastable_switch import MetastableSwitch
 from mdls_cosim.errors import ConvergenceError, InputError
 

@@ -10,9 +10,9 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
-from mdls_cosim.devices.evolution import Evolution
-from mdls_cosim.devices.exponential_rosenbrock import midpoint_step
-from mdls_cosim.devices.population import (
+from mdls_cosim.devices.dynamics.evolution import Evolution
+from mdls_cosim.devices.dynamics.exponential_rosenbrock import midpoint_step
+from mdls_cosim.devices.dynamics.population import (
     chunks,
     common_shape,
     converted,

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 from array_api_compat import array_namespace
 
 from mdls_cosim.devices.base import Array, DynamicDevice
-from mdls_cosim.devices.exponential_rosenbrock import fourth_order_step
-from mdls_cosim.devices.population import part, part_of_population
+from mdls_cosim.devices.dynamics.exponential_rosenbrock import fourth_order_step
+from mdls_cosim.devices.dynamics.population import part, part_of_population
 from mdls_cosim.errors import ConvergenceError
 
 AnyDynamicDevice = TypeVar("AnyDynamicDevice", bound=DynamicDevice)
