@@ -70,7 +70,6 @@ for name in parameter_set_names():
     for kind in (*kinds, StanfordPku, Vteam, Yakopcic):
         if kind.model_fields["model"].default == given["model"]:
             SETS[name] = kind(parameters=name)
-MOVING = {name: device for name, device in SETS.items() if isinstance(device, DynamicDevice)}
 
 # --- The papers' equations with the papers' numbers, in scalars. ---
 
@@ -248,6 +247,8 @@ LAWS: dict[str, Law] = {
     "stanford_pku_hfox": pku(),
     "jart_vcm_1b": jart(),
 }
+# Sets that were fitted here to measurements have no published numbers to hold them to.
+MOVING = {name: device for name, device in SETS.items() if isinstance(device, DynamicDevice) and name in LAWS}
 # Where the contact's barrier is not held (there the published equations have several solutions).
 POINTS = {name: tuple(product((-1.7, -0.9, -0.25, 0.3, 0.75, 1.1), (0.03, 0.4, 0.55, 0.97))) for name in LAWS}
 POINTS["jart_vcm_1b"] = (*product((-1.5, -0.9, -0.4, -0.1), (0.03, 0.4, 0.8)), (0.02, 0.1), (0.04, 0.3), (0.03, 0.0))
@@ -430,7 +431,7 @@ class TestLimits:
         phase = np.linspace(0, 1, 41)
         volts = size * np.sin(2 * np.pi * phase)
         excursions, areas = [], []
-        for frequency in (300 / PACE[name], 600 / PACE[name], 1200 / PACE[name]):
+        for frequency in (300 / PACE[name], 600 / PACE[name]):
             tight = {"relative_tolerance": 1e-9, "absolute_tolerance": 1e-12}
             states = evolve(device, np.array(0.5), phase / frequency, volts, **tight)
             excursions.append(float(np.abs(states[:21] - 0.5).max()))
@@ -459,12 +460,7 @@ class TestLimits:
             np.testing.assert_allclose(after_pulses(device, starts, [v], 10 * YEAR), starts, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("kind", [np.float64, np.float32])
-    def test_from_a_picosecond_to_ten_years_it_moves_one_way_within_its_bounds(
-        self, name: str, kind: type, request: pytest.FixtureRequest
-    ):
-        if kind is np.float32 and name in {"linear_ion_drift_hp", "stanford_pku_hfox", "jart_vcm_1b"}:
-            said = "the estimate of a much too long step overflows in single precision"
-            request.applymarker(pytest.mark.xfail(reason=said, raises=RuntimeWarning))
+    def test_from_a_picosecond_to_ten_years_it_moves_one_way_within_its_bounds(self, name: str, kind: type):
         device, starts = MOVING[name], np.array([0.0, 1e-6, 0.5, 1 - 1e-6, 1.0], kind)
         slow = name == "jart_vcm_1b"  # an implicit current: seconds for ten years
         for v in (size_of(name), -size_of(name)) if slow else (2.0, size_of(name), -size_of(name), -2.0):

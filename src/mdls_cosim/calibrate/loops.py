@@ -29,8 +29,10 @@ _FINISHED = 4
 _SEARCH_POINTS = 500
 """Points of a loop that the search looks at; later rounds and all errors take every point."""
 _POLISHED = 4
-"""Steps of the last round, of errors and intervals are so many times as fine as those of the search: what is left of
-their error must be small against the noise, or it moves the parameters out of their intervals."""
+"""A last round takes steps so many times as fine, where those of the search change the model by more than..."""
+_STEPS_MATTER = 0.03
+"""...this share of the residual: an error of the steps that is not small against the noise moves the parameters out of
+their intervals."""
 _COARSE = 5e-3
 """Of the current range: a change of the fit at half the time step that is worth a note."""
 _STARTS = 101
@@ -224,11 +226,14 @@ def _search(
     meter.stage(2)
     found = refine(fine.residuals, found.shares[:_FINISHED], iterations=60, tolerance=1e-4, done=meter.step)
     # Along a curved valley each iteration gains little, and its end may be far in some parameters.
-    found = refine(fine.residuals, found.shares[:1], iterations=60, tolerance=1e-7, done=meter.step)
+    best = refine(fine.residuals, found.shares[:1], iterations=40, tolerance=1e-6, done=meter.step).shares
     polished = dataclasses.replace(fine, refined=_POLISHED)
-    found = refine(polished.residuals, found.shares, iterations=12, tolerance=1e-6, done=meter.step)
+    before, after = fine.residuals(best), polished.residuals(best)
+    if np.sum((after - before) ** 2) > _STEPS_MATTER**2 * np.sum(after**2):
+        fine = polished
+        best = refine(fine.residuals, best, iterations=12, tolerance=1e-6, done=meter.step).shares
     meter.stage(3)
-    return polished, found.shares[0]
+    return fine, best[0]
 
 
 def _report(

@@ -1,4 +1,3 @@
-
 import pytest
 
 from mdls_cosim.errors import DeckError
