@@ -103,8 +103,12 @@ def knowm_table(loops: dict[str, Loop], candidates: int, quick: bool) -> dict[st
         for name, error in fit.errors.items():
             columns[name]["fitted"] = error
         for name, error in fit.held_out.items():
-            what = "other device" if name.endswith("M2") else "other set-up"
-            if what == "other set-up" or name.startswith(f"{resistor}_0.8V"):
+            same = name.startswith(f"{resistor}_")
+            if name.endswith("M2"):
+                what = "other device" if name.startswith(f"{resistor}_0.8V") else ""
+            else:
+                what = "other amplitude" if same else "other resistor" if "_0.8V_" in name else ""
+            if what:
                 columns[name][what] = error
         for left_out in own[2:3] if quick else own:
             rest = [loop for loop in own if loop is not left_out]
@@ -127,13 +131,15 @@ def fitted(loops: Sequence[Loop], held_out: Sequence[Loop], candidates: int) -> 
 
 def print_table(columns: dict[str, dict[str, float]]) -> None:
     """A row a file; columns: what the file was to the fit."""
-    heads = ("fitted", "held-out frequency", "other set-up", "other device", "all of M1", "M2's own fit")
-    say(f"{'file':<22}" + "".join(f"{head:>20}" for head in heads))
+    heads = (
+        "fitted", "held-out frequency", "other resistor", "other amplitude", "other device", "all of M1", "M2's own fit"
+    )  # fmt: skip
+    say(f"{'file':<22}" + "".join(f"{head:>19}" for head in heads))
     for name, errors in columns.items():
         if errors:
             say(
                 f"{name:<22}"
-                + "".join(f"{100 * errors[head]:>20.1f}" if head in errors else " " * 20 for head in heads)
+                + "".join(f"{100 * errors[head]:>19.1f}" if head in errors else " " * 19 for head in heads)
             )
     for head in heads:
         if values := [errors[head] for errors in columns.values() if head in errors]:

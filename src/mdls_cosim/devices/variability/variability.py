@@ -109,8 +109,8 @@ class Variability(Config):
         """
         _check_conductances(targets, "targets")
         _check_span(span)
-        if np.any(np.asarray(cycles) < 0):
-            raise InputError("a negative number of cycles", where="cycles", value=cycles, limit="at least 0")
+        if not np.all(np.asarray(cycles) >= 0):
+            raise InputError("cycles that are negative or no number", where="cycles", value=cycles, limit="at least 0")
         write, found, counts = Programming(span, cycles, programming), targets, Counter[str]()
         for effect, randomness in self._streams(seed):
             if isinstance(effect, ProgrammingEffect) and getattr(effect, "parameter", CONDUCTANCE) == CONDUCTANCE:
