@@ -46,6 +46,8 @@ class Case:
     """Of the first half period of the loop."""
     samples: int = 100
     """Of a period; the wave is straight between them."""
+    tight: float = 1e-10
+    """Tolerance at which `evolve` counts as exact; the error is twenty times as large at most, or 5e-9."""
 
 
 CASES = {
@@ -63,7 +65,8 @@ CASES = {
     "simplified data driven": Case("simplified data driven", 0.3, 1.2, 5e3, (1.2, -0.9, -1.2, 1.0, 1.1), 1e-3),
     "stanford pku": Case("stanford pku", 0.3, 1.0, 3e6, (0.9, 0.9, -1.0, -1.1, 1.0), 1e-7),
     # A polygon of 20 corners: its equations are implicit, and slow in their second writing.
-    "jart vcm": Case("jart vcm", 0.3, 1.3, 3e7, (-0.9, -0.8, 1.3, 1.5, -0.9), 2e-7, sign=-1, samples=20),
+    # Its implicit current costs milliseconds a call: fewer pulses, and fewer steps.
+    "jart vcm": Case("jart vcm", 0.3, 1.3, 3e7, (-0.9, 1.4, -0.9), 2e-7, sign=-1, samples=20, tight=1e-8),
     # Its filament heats itself: from gap to contact within a thousandth of the period.
     "stanford pku, abrupt": Case("stanford pku", 0.0, 1.2, 1e5, (1.3, 1.2, -1.1, 1.4, -1.3), 1e-6),
 }
@@ -122,10 +125,10 @@ class TestAgainstScipy:
                 relative_tolerance=tolerance,
                 absolute_tolerance=0.01 * tolerance,
             )
-            for tolerance in (1e-6, 1e-10)
+            for tolerance in (1e-6, case.tight)
         )
         np.testing.assert_allclose(loose, expected, atol=2e-6)
-        np.testing.assert_allclose(close, expected, atol=5e-9)
+        np.testing.assert_allclose(close, expected, atol=max(5e-9, 20 * case.tight))
 
     def test_a_train(self, name: str):
         member, case = MEMBERS[CASES[name].member], CASES[name]
@@ -166,8 +169,8 @@ class TestAgainstScipy:
             np.array(case.start),
             times,
             voltages,
-            relative_tolerance=1e-10,
-            absolute_tolerance=1e-12,
+            relative_tolerance=case.tight,
+            absolute_tolerance=0.01 * case.tight,
         )
         coarse = 400 // case.samples
         errors = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -89,7 +90,8 @@ def _metastable_switch(scales: Scales) -> list[Space]:
     volt, g = scales.voltage, scales.conductance
     share = 0.5
     free = (
-        Free("on_resistance", 0.01 * share / g, share / g),
+        # Noise makes the largest I/V too large, so the least resistance may lie above its inverse.
+        Free("on_resistance", 0.01 * share / g, 1.5 * share / g),
         Free("off_resistance", 2 * share / g, 1e4 * share / g),
         Free("on_voltage", 0.01 * volt, volt, "linear"),
         Free("off_voltage", 0.01 * volt, volt, "linear"),
@@ -213,7 +215,12 @@ def search_spaces(model: str, scales: Scales) -> list[Space]:
         ConfigError: no search space is written down for that model.
     """
     if model not in _SPACES:
+        near = difflib.get_close_matches(model, FITTED_MODELS, n=1)
         raise ConfigError(
-            "no model whose loops can be fitted", where="device", value=model, limit=", ".join(FITTED_MODELS)
+            "no model whose loops can be fitted",
+            where="device",
+            value=model,
+            limit=", ".join(FITTED_MODELS),
+            hint=f"Did you mean {near[0]}?" if near else None,
         )
     return _SPACES[model](scales)

@@ -96,7 +96,7 @@ class ThresholdSelector(Selector):
         xp = namespace(voltage, branch)
         above = xp.abs(voltage) - self.hold_voltage
         smooth = (above + xp.sqrt(above**2 + CORNER**2)) / 2 - self._corner_offset()
-        share = xp.clip(2 * branch - 1, min=0.0, max=1.0)
+        share = xp.minimum(xp.maximum(2 * branch - 1, 0.0), 1.0)
         share = share**2 * (3 - 2 * share)
         return voltage / self.off_resistance + share * smooth * xp.tanh(voltage / CORNER) / self.on_resistance
 
