@@ -125,12 +125,13 @@ def calibrate(
             series_resistance="fit" if fitted_series else None, parallel_capacitance=capacitance,
             bootstrap=bootstrap, seed=seed, progress=advance,
         )  # fmt: skip
-    found.save(out)
     from mdls_cosim.report.calibration import draw_calibration, error_table, ranking_table, value_table
     from mdls_cosim.report.figures import to_png
     from mdls_cosim.report.wording import error_percent
 
-    picture.write_bytes(to_png(draw_calibration(found)))
+    drawn = to_png(draw_calibration(found))
+    found.save(out)
+    picture.write_bytes(drawn)
     print_table(value_table(found), f"{found.title}; intervals: {found.method}")
     print_table(error_table(found), found.error_meaning)
     print_table(ranking_table(found), "Ranking")
