@@ -1,0 +1,39 @@
+"""Published measurements, from the folder that MDLS_COSIM_DATA names; `calibration/fit_measured.py` fits them all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mdls_cosim.calibrate import Loop, PulseTrain, Setup, calibrate, read_measurement
+from mdls_cosim.calibrate.loops import fit_loops
+
+FOLDER = Path(os.environ.get("MDLS_COSIM_DATA", ""))
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "knowm_sdc").is_dir(), reason="MDLS_COSIM_DATA names no folder of measurements"
+)
+
+
+def test_a_loop_of_a_knowm_device_is_fitted_to_five_percent():
+    setup = Setup(columns="applied voltage [V], current [uA]", frequency=10.0, series_resistance=5e3)
+    (loop,), _ = read_measurement(FOLDER / "knowm_sdc" / "5k_0.8V_10Hz_M1_series.csv", setup)
+    assert isinstance(loop, Loop)
+    assert loop.periodic
+    assert loop.time_residual is not None
+    assert loop.time_residual < 0.01
+    fit = fit_loops([loop], "metastable_switch", candidates=256)
+    assert fit.error < 0.05
+    assert any("cycle-to-cycle" in note for note in fit.notes)
+
+
+def test_pulse_ramps_predict_ramps_that_were_held_out():
+    setup = Setup(kind="pulses", columns=", ".join(["current [A]"] * 39), read_voltage=0.1)
+    trains = [
+        each
+        for each in read_measurement(FOLDER / "sandia_pulse_trains" / "set.csv", setup)[0]
+        if isinstance(each, PulseTrain)
+    ]
+    found = calibrate(trains)
+    assert found.error < 0.02
+    assert found.held_out_error is not None
+    assert found.held_out_error < 0.05
