@@ -112,6 +112,17 @@ class Device(Config, ABC):
             hint="Change conductance_range, or the parameters of the device.",
         )
 
+    def _require_rise(self, lower: str, higher: str, unit: str) -> None:
+        """ConfigError unless the parameter `higher` exceeds `lower`, both in `unit`; for validators."""
+        low, high = getattr(self, lower), getattr(self, higher)
+        if high <= low:
+            raise ConfigError(
+                "an impossible value",
+                where=higher,
+                value=f"{high:g} {unit}",
+                limit=f"above {lower}, {low:g} {unit}",
+            )
+
     @abstractmethod
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
         """Parameters of the SPICE twin for devices in `state`: a number where all share it, else an array of its shape.

@@ -76,13 +76,7 @@ class DataDriven(DynamicDevice):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.off_resistance <= self.on_resistance:
-            raise ConfigError(
-                "an impossible value",
-                where="off_resistance",
-                value=f"{self.off_resistance:g} ohm",
-                limit=f"above on_resistance, {self.on_resistance:g} ohm",
-            )
+        self._require_rise("on_resistance", "off_resistance", "ohm")
         for name in ("on_growth", "off_growth"):
             if not getattr(self, name):
                 raise ConfigError("a rate that is zero at every voltage", where=name, value="0 / V", limit="not zero")

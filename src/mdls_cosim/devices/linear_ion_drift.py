@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
 from mdls_cosim.devices.windows import biolek, joglekar, prodromakis
-from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Length, PositiveResistance, Quantity
 
 Mobility = Annotated[float, Quantity("meter**2/volt/second", gt=0)]
@@ -51,13 +50,7 @@ class LinearIonDrift(DynamicDevice):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.off_resistance <= self.on_resistance:
-            raise ConfigError(
-                "an impossible value",
-                where="off_resistance",
-                value=f"{self.off_resistance:g} ohm",
-                limit=f"above on_resistance, {self.on_resistance:g} ohm",
-            )
+        self._require_rise("on_resistance", "off_resistance", "ohm")
         return self
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, namespace
 from mdls_cosim.devices.bounded import between_ends, bounded_exp, bounded_expm1
-from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Duration, InverseVoltage, PositiveResistance, Quantity
 
 DiodeCurrent = Annotated[float, Quantity("ampere", ge=0)]
@@ -57,13 +56,7 @@ class MetastableSwitch(DynamicDevice):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.off_resistance <= self.on_resistance:
-            raise ConfigError(
-                "an impossible value",
-                where="off_resistance",
-                value=f"{self.off_resistance:g} ohm",
-                limit=f"above on_resistance, {self.on_resistance:g} ohm",
-            )
+        self._require_rise("on_resistance", "off_resistance", "ohm")
         return self
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, arrays, log, namespace
-from mdls_cosim.errors import ConfigError, DomainError
+from mdls_cosim.errors import DomainError
 from mdls_cosim.quantities import Quantity
 
 PositiveConductance = Annotated[float, Quantity("siemens", gt=0)]
@@ -50,13 +50,7 @@ class PolynomialRead(Device):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.highest_conductance <= self.lowest_conductance:
-            raise ConfigError(
-                "an impossible value",
-                where="highest_conductance",
-                value=f"{self.highest_conductance:g} S",
-                limit=f"above lowest_conductance, {self.lowest_conductance:g} S",
-            )
+        self._require_rise("lowest_conductance", "highest_conductance", "S")
         return self
 
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:

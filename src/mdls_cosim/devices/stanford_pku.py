@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, exp, log, namespace
 from mdls_cosim.devices.bounded import bounded_exp, bounded_sinh
 from mdls_cosim.devices.constants import ELEMENTARY_CHARGE
-from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Duration, Length, PositiveCurrent, Quantity, Temperature
 
 Enhancement = Annotated[float, Field(ge=0, le=1e3)]
@@ -83,13 +82,7 @@ class StanfordPku(DynamicDevice):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.largest_gap <= self.least_gap:
-            raise ConfigError(
-                "an impossible value",
-                where="largest_gap",
-                value=f"{self.largest_gap:g} m",
-                limit=f"above least_gap, {self.least_gap:g} m",
-            )
+        self._require_rise("least_gap", "largest_gap", "m")
         return self
 
     @property

@@ -56,13 +56,7 @@ class Vteam(DynamicDevice):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.off_resistance <= self.on_resistance:
-            raise ConfigError(
-                "an impossible value",
-                where="off_resistance",
-                value=f"{self.off_resistance:g} ohm",
-                limit=f"above on_resistance, {self.on_resistance:g} ohm",
-            )
+        self._require_rise("on_resistance", "off_resistance", "ohm")
         if not self.on_voltage < 0 < self.off_voltage:
             raise ConfigError(
                 "impossible thresholds",
