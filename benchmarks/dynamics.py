@@ -30,7 +30,7 @@ from mdls_cosim.devices.stanford_pku import StanfordPku
 from mdls_cosim.devices.yakopcic import Yakopcic
 
 try:
-    from torchdiffeq import odeint
+    from torchdiffeq import odeint  # pyright: ignore[reportMissingImports]
 except ImportError:
     odeint = None
 

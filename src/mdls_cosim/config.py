@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -24,6 +24,9 @@ class Config(BaseModel):
     text with a unit only. Whatever is wrong is a ConfigError that names the field, the value and what is allowed.
     A validator of a subclass may raise ConfigError itself: the path of the field is put before its `where`.
     """
+
+    shorthands: ClassVar[tuple[str, ...]] = ()
+    """Keys besides the fields: a validator of the class turns each into values of fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -41,7 +44,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            allowed = list(cls.model_fields)
+            allowed = [*cls.model_fields, *cls.shorthands]
             for key in data:
                 if key not in allowed:
                     raise ConfigError(

@@ -55,6 +55,7 @@ CASES = {
     "exponential vteam": Case("exponential vteam", 0.5, 0.5, 5e3, (-0.2, -0.15, 0.5, 0.6, -0.17), 5e-5, sign=-1),
     "metastable switch": Case("metastable switch", 0.2, 0.5, 1e3, (0.4, 0.3, -0.3, -0.5, 0.2), 1e-4),
     "with diodes": Case("metastable switch with diodes", 0.6, 0.4, 60.0, (-0.3, -0.1, 0.4, 0.2), 2e-3),
+    "reversed": Case("metastable switch, reversed", 0.6, 0.4, 60.0, (-0.3, -0.1, 0.4, 0.2), 2e-3),
     "biolek drift": Case("biolek drift", 0.3, 1.2, 1.0, (1.2, 1.5, -2.0, 1.2, -1.0), 0.2),
     "steep biolek drift": Case("steep biolek drift", 0.3, 1.2, 1.0, (1.0, 1.5, -2.0, 1.2, -1.0), 0.2),
     "joglekar drift": Case("joglekar drift", 0.3, 1.2, 1.0, (1.0, 0.6, -1.4, 1.1, -1.0), 0.2),

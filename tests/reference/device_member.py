@@ -52,7 +52,7 @@ def twin(device: Device, state: float, temperature: float = 300.0, speed: float 
     own = device.spice_parameters(np.asarray(state), temperature) | ({} if speed is None else {"speed": speed})
     parameters = " ".join(f"{name}={format_number(float(value))}" for name, value in own.items())
     moves = isinstance(device, DynamicDevice)
-    pins = "in out state" if moves else "in out"
+    pins = ("out in" if device.reversed else "in out") + (" state" if moves else "")
     held = (f"Vstate state 0 {format_number(state)}",) if moves else ()
     return Deck(
         title="one cell",

@@ -113,6 +113,20 @@ def data_driven_rate(span, positive, negative, quadratic: bool) -> Callable:
 
 TIOX = {"polarity": -1, "positive_amplitude": 0.24, "negative_amplitude": 0.19, "negative_nonlinearity": 2.6}
 RESISTANCES = {"on_resistance": 2e3, "off_resistance": 400e3}
+SWITCH_WITH_DIODES = MetastableSwitch(
+    on_resistance=5e3,
+    off_resistance=60e3,
+    on_voltage=0.21,
+    off_voltage=0.11,
+    time_constant=3e-3,
+    slope_voltage=0.05,
+    memory_share=0.8,
+    forward_current=2e-6,
+    reverse_current=7e-6,
+    forward_slope=4.0,
+    reverse_slope=2.5,
+)
+
 DEVICES = {
     "ohmic": Member(Ohmic(), lambda voltage, state: voltage * state, CONDUCTANCES, SHOWN),
     "sinh": Member(Sinh(nonlinearity=3.0), sinh_equation(3.0), CONDUCTANCES, SHOWN),
@@ -154,25 +168,23 @@ DEVICES = {
         rate_voltages=(-1.1, -0.3, -0.26, -0.1, 0.0, 0.15, 0.27, 0.29, 0.9),
     ),
     "metastable switch with diodes": Member(
-        MetastableSwitch(
-            on_resistance=5e3,
-            off_resistance=60e3,
-            on_voltage=0.21,
-            off_voltage=0.11,
-            time_constant=3e-3,
-            slope_voltage=0.05,
-            memory_share=0.8,
-            forward_current=2e-6,
-            reverse_current=7e-6,
-            forward_slope=4.0,
-            reverse_slope=2.5,
-        ),
+        SWITCH_WITH_DIODES,
         with_diodes,
         (0.0, 0.05, 0.7, 1.0),
         (3e-5, 1e-4, 1.5e-4),
         opens=False,
         rate=lambda voltage, x: hopping_rate(0.21, 0.11, 3e-3, 0.05)(voltage, x, 300.0),
         warm_rate=hopping_rate(0.21, 0.11, 3e-3, 0.05),
+        rate_voltages=(-1.1, -0.3, -0.12, -0.1, 0.0, 0.15, 0.21, 0.31, 0.9),
+    ),
+    "metastable switch, reversed": Member(
+        SWITCH_WITH_DIODES.replace(reversed=True),
+        lambda voltage, state: -with_diodes(-voltage, state),
+        (0.0, 0.05, 0.7, 1.0),
+        (3e-5, 1e-4, 1.5e-4),
+        opens=False,
+        rate=lambda voltage, x: hopping_rate(0.21, 0.11, 3e-3, 0.05)(-voltage, x, 300.0),
+        warm_rate=lambda voltage, x, kelvin: hopping_rate(0.21, 0.11, 3e-3, 0.05)(-voltage, x, kelvin),
         rate_voltages=(-1.1, -0.3, -0.12, -0.1, 0.0, 0.15, 0.21, 0.31, 0.9),
     ),
     "biolek drift": Member(

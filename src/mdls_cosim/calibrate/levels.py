@@ -115,7 +115,9 @@ def calibrate_levels(table: LevelTable, device: Device, bootstrap: int | None, s
         for number, (mean, spread, count) in enumerate(zip(fit.levels, fit.spreads, fit.counts, strict=True))
     }
     for power, coefficient in enumerate(fit.coefficients):
-        values[f"p{power}"] = Value.within(coefficient, "", fit.intervals[f"p{power}"])
+        low, high = fit.intervals[f"p{power}"]
+        # As in [variability]: standard deviations at the highest level, of each power of G over it.
+        values[f"p{power}"] = Value.within(fit.scale * coefficient, "S", (fit.scale * low, fit.scale * high))
     effects = (
         FiniteStates(levels=tuple(fit.levels.tolist())),
         ProgrammingError(polynomial=tuple((fit.scale * fit.coefficients).tolist()), polynomial_scale=fit.scale),

@@ -37,6 +37,8 @@ _COARSE = 5e-3
 """Of the current range: a change of the fit at half the time step that is worth a note."""
 _STARTS = 101
 """First states that are tried for a held-out loop whose first state nothing tells."""
+_AT_BOUND = 1e-3
+"""Share of the searched range within which a value counts as at its bound."""
 _GUESSES = 41
 """Points of the sine or loop that the largest conductance is the second largest of: one bad point does not count."""
 
@@ -68,8 +70,6 @@ class LoopFit:
     """Fitted or given in place of the loops' own [ohm]."""
     parallel_capacitance: float = 0.0
     """Across the device [F], of the set-up."""
-    reversed: bool = False
-    """The device is the other way round: its second pin is where the measured voltage is positive."""
     covariance: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     """Of all fitted parameters, in shares of their bounds."""
     points: int = 0
@@ -157,7 +157,10 @@ def _check(loops: Sequence[Loop], held_out: Sequence[Loop], series_resistance: f
         raise InputError("no loop to fit")
     names = [loop.name for loop in (*loops, *held_out)]
     if double := {name for name in names if names.count(name) > 1}:
-        raise InputError("two loops of one name", value=", ".join(sorted(double)))
+        raise InputError(
+            "two loops of one name", value=", ".join(sorted(double)),
+            hint="A loop is fitted or held out, not both; of two files of one name, rename one",
+        )  # fmt: skip
     for loop in (*loops, *held_out):
         if loop.applied and loop.series_resistance is None and series_resistance is None:
             raise InputError(
@@ -254,12 +257,14 @@ def _report(
     }
     named = [each.name for each in parameters if not each.name.startswith("start of ")]
     best = problem.candidates(shares[None])
-    device = problem.space.chosen(shares)
-    raising = device.raising_sign
+    model = problem.space.chosen(shares)
+    raising = model.raising_sign
     turned = sign * raising
+    device = model.replace(reversed=True) if turned < 0 else model
     notes = [problem.space.remark] if problem.space.remark else []
-    if turned < 0:
-        notes.append("The device is reversed: its second pin is the one where the measured voltage is positive")
+    if device.reversed:
+        notes.append("reversed = true: the model's second pin is the one where the measured voltage is positive")
+    notes += _at_bounds(parameters, shares)
     notes += [f"{loop.name} does not switch" for loop, each in zip(loops, hysteresis, strict=True) if not each.present]
 
     responses = problem.respond(best, finer=2, until_closed=True)
@@ -302,12 +307,21 @@ def _report(
         starts=starts,
         series_resistance=own.get("series_resistance", extra.series_resistance),
         parallel_capacitance=float(capacitance),
-        reversed=turned < 0,
         covariance=confidence.covariance,
         points=sum(len(loop.times) for loop in problem.loops),
         variability=effects,
         notes=(*notes, *more),
     )
+
+
+def _at_bounds(parameters: Sequence[Free], shares: np.ndarray) -> list[str]:
+    """Of fitted values at the bounds of the search: the best may lie outside, or the data tell nothing."""
+    ends = {
+        each.name: "least" if share < 0.5 else "largest"
+        for each, share in zip(parameters, shares, strict=True)
+        if min(share, 1 - share) < _AT_BOUND and not each.name.startswith("start of ")
+    }
+    return [f"{name} is at the {end} value that was searched" for name, end in ends.items()]
 
 
 def _predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Annotated, Literal
 
@@ -41,6 +42,8 @@ class Setup(Config):
     """Of a sine that drove a loop without times [Hz]; the loop counts as settled."""
     ramp_rate: Annotated[float, Quantity("volt/second", gt=0)] | None = None
     """Of a triangular sweep without times [V/s]."""
+    settled: bool = False
+    """A loop with times is one period of a drive that repeats, long after its start."""
     series_resistance: Resistance | None = None
     """Of the resistor in series [ohm], where applied voltages were measured."""
     read_voltage: Voltage | None = None
@@ -138,14 +141,14 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
         cycle = cycle - cycle.min()
         if (np.diff(cycle) < 0).any():
             raise InputError("cycles that are out of order", where=table.path)
-    return Loop(
+    loop = Loop(
         name=table.name,
         times=times,
         voltages=voltages,
         currents=currents,
         applied=applied is not None and not both,
         series_resistance=setup.series_resistance,
-        periodic=setup.frequency is not None,
+        periodic=setup.frequency is not None or setup.settled,
         cycle=cycle,
         temperature=setup.temperature,
         applied_voltages=applied if both else None,
@@ -153,6 +156,19 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
         period=period,
         content_hash=table.content_hash,
     )
+    return _one_period(loop) if setup.settled and period is None else loop
+
+
+def _one_period(loop: Loop) -> Loop:
+    """`loop` without the last point where that is the first again, and the period that follows."""
+    steps = np.abs(np.diff(loop.voltages))
+    if abs(loop.voltages[-1] - loop.voltages[0]) > 0.5 * steps.max():
+        return dataclasses.replace(loop, period=float(np.ptp(loop.times) + np.median(np.diff(loop.times))))
+    applied = None if loop.applied_voltages is None else loop.applied_voltages[:-1]
+    return dataclasses.replace(
+        loop, times=loop.times[:-1], voltages=loop.voltages[:-1], currents=loop.currents[:-1],
+        cycle=np.asarray(loop.cycle)[:-1], applied_voltages=applied, period=float(np.ptp(loop.times)),
+    )  # fmt: skip
 
 
 def _pulses(table: TableFile, setup: Setup) -> list[PulseTrain]:

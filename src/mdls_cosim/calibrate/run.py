@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -28,6 +29,7 @@ from mdls_cosim.devices import AnyDevice, Device, Ohmic
 from mdls_cosim.devices.parameter_files import parameter_set_names, read_parameter_file
 from mdls_cosim.devices.variability import Variability
 from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.quantities import format_quantity
 
 if TYPE_CHECKING:
     from mdls_cosim.calibrate.loops import LoopFit
@@ -113,6 +115,7 @@ def calibrate(
         found = calibrate_levels(_of(LevelTable, measurements)[0], beside, bootstrap, seed)
     else:
         found = calibrate_drift(_of(DriftTrace, measurements)[0], beside, bootstrap, seed)
+    found = dataclasses.replace(found, notes=(*found.notes, *_outside(found)))
     if known is not None:
         mine = {effect.effect for effect in found.variability.effects} if found.variability else set()
         kept = tuple(effect for effect in known.effects if effect.effect not in mine)
@@ -121,6 +124,21 @@ def calibrate(
         )
     files = {each.name.split(", ")[0]: each.content_hash for each in (*measurements, *held_out)}
     return dataclasses.replace(found, files=files)
+
+
+def _outside(found: Calibration) -> list[str]:
+    """What was measured beyond what the device that it is told beside can show."""
+    if "conductance" not in found.validity:
+        return []
+    low, high, unit = found.validity["conductance"]
+    least, most = found.device.conductance_range()
+    if least <= low and high <= most:
+        return []
+    measured, shown = (
+        f"{format_quantity(one, unit, 3)} to {format_quantity(other, unit, 3)}"
+        for one, other in ((low, high), (least, most))
+    )
+    return [f"conductances of {measured} were measured; the device beside which they are told shows {shown}"]
 
 
 def _named(name: str) -> tuple[Device, Variability | None]:
@@ -196,9 +214,10 @@ def _from_loops(
 
     model = device if isinstance(device, str) else str(getattr(device, "model", ""))
     if model not in (AUTO, *FITTED_MODELS):
+        near = difflib.get_close_matches(model, FITTED_MODELS, n=1)
         raise ConfigError(
             "no model that loops are fitted with", where="--device", value=model,
-            limit=", ".join((AUTO, *FITTED_MODELS)),
+            limit=", ".join((AUTO, *FITTED_MODELS)), hint=f"Did you mean {near[0]}?" if near else None,
         )  # fmt: skip
     if model == AUTO:
         fits = rank(loops, held_out, **settings)
@@ -212,6 +231,9 @@ def _from_loops(
         for loop in every
         if loop.time_residual is not None
     ]
+    given = {loop.series_resistance for loop in every if loop.applied and loop.series_resistance is not None}
+    if best.series_resistance is None and given:
+        notes.append(f"fitted behind {', '.join(format_quantity(each, 'ohm', 4) for each in sorted(given))}, as given")
     return Calibration(
         title=f"{best.device.model} calibrated on {names_of(loops)}",  # pyright: ignore[reportAttributeAccessIssue]
         kind="loop",

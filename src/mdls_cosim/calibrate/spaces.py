@@ -77,7 +77,9 @@ class Space:
 
     def chosen(self, shares: np.ndarray) -> DynamicDevice:
         """The one device at `shares` (free,), checked as any configuration."""
-        own = {each.name: float(each.value(share)) for each, share in zip(self.free, shares, strict=False)}
+        own: dict[str, Any] = {
+            each.name: float(each.value(share)) for each, share in zip(self.free, shares, strict=False)
+        }
         return self.device(**self.fixed, **own)
 
 

@@ -49,6 +49,9 @@ def calibrate(
     ramp_rate: Annotated[
         str | None, Option("--ramp-rate", metavar='"1 V/s"', help="Of the sweep that drove loops without times.")
     ] = None,
+    settled: Annotated[
+        bool, Option("--settled", help="Loops with times are one period of a drive that had long been repeating.")
+    ] = False,
     series_resistance: Annotated[
         str | None,
         Option("--series-resistance", metavar='"5 kohm"|fit', help="Of the resistor that applied voltages include."),
@@ -105,7 +108,7 @@ def calibrate(
     fitted_series = series_resistance == "fit"
     options: dict[str, Any] = {
         "kind": kind, "columns": columns, "decimal_comma": decimal_comma, "frequency": frequency,
-        "ramp_rate": ramp_rate, "series_resistance": None if fitted_series else series_resistance,
+        "ramp_rate": ramp_rate, "settled": settled, "series_resistance": None if fitted_series else series_resistance,
         "read_voltage": read_voltage, "temperature": temperature,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, False)}
@@ -119,7 +122,7 @@ def calibrate(
             "applied voltages without the series resistance", where=bare[0].name,
             hint='Give it: --series-resistance "5 kohm", or --series-resistance fit',
         )  # fmt: skip
-    with progress_bar("fitting", "fit") as advance:
+    with progress_bar("fitting") as advance:
         found = run(
             measurements, device, held_out=spared, cycles_held_out=cycles_held_out,
             series_resistance="fit" if fitted_series else None, parallel_capacitance=capacitance,

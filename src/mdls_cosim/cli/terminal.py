@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,15 +73,26 @@ def print_title(title: str) -> None:
     print_line(title, style="bold")
 
 
+_EVERY = 10.0
+"""Seconds between lines of progress where standard error is no terminal."""
+
+
 @contextmanager
-def progress_bar(task: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left; yields what to call with (finished, planned)."""
+def progress_bar(task: str, unit: str | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar with time left, and with counts and rate where the work has a `unit`; else with percents.
+
+    Yields what to call with (finished, planned). In a log the same as a line now and then.
+    """
+    if not log().is_terminal:
+        yield _progress_lines(task, unit)
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
         ProgressColumn,
         Task,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -93,14 +106,35 @@ def progress_bar(task: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
+        *((MofNCompleteColumn(), Rate()) if unit else (TaskProgressColumn(),)),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=log()) as progress:
         bar = progress.add_task(task, total=None)
 
         def advance(finished: int, planned: int) -> None:
-            progress.update(bar, completed=finished, total=planned)
+            progress.update(bar, completed=finished, total=planned, visible=True)
 
+        # An error before the work began leaves no empty bar behind.
+        progress.update(bar, visible=False)
         yield advance
+
+
+def _progress_lines(task: str, unit: str | None) -> Callable[[int, int], None]:
+    """What prints a line every ten seconds."""
+    began = told = time.monotonic()
+
+    def advance(finished: int, planned: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if not finished or (now - told < _EVERY and finished < planned):
+            return
+        told = now
+        taken = now - began
+        done = f"{finished} of {planned} {unit}" if unit else f"{finished / planned:.0%}"
+        left = f"{timedelta(seconds=round(taken * (planned - finished) / finished))} left"
+        if finished >= planned:
+            left = f"in {timedelta(seconds=round(taken))}"
+        log().print(f"{task}: {done}, {left}", markup=False, soft_wrap=True)
+
+    return advance

@@ -63,6 +63,11 @@ class Device(Config, ABC):
     activation_energy: Energy = 0.0
     """E_a of the conduction [J], in text "0.1 eV": at T the current is multiplied by exp(-E_a/k (1/T - 1/300 K)),
     thermally activated hopping. 0 eV: temperature has no effect on it."""
+    reversed: bool = False
+    """Mounted the other way round: the model's second pin is the first here, so that I(V) becomes -I(-V), and the
+    voltages that raise and lower the conductance change their signs."""
+
+    shorthands: ClassVar[tuple[str, ...]] = ("parameters",)
 
     spice_model: ClassVar[str]
     """Name of the `.sub` file in `spice_models/` that holds the SPICE twin."""
@@ -73,21 +78,40 @@ class Device(Config, ABC):
     thermal: ClassVar[bool] = False
     """True where the equations have a temperature of their own, besides `activation_energy`."""
 
-    @abstractmethod
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         """Static current [A] at `voltage` [V], `state` and `temperature` [K]; the arguments broadcast."""
+        forward = self._current(self._own(voltage), state, temperature)
+        return -forward if self.reversed else forward
 
-    @abstractmethod
     def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         """I/V [S] at `reference_voltage` [V] and 300 K; 0 V is the small-signal limit."""
+        return self._conductance(state, self._own(reference_voltage))
 
-    @abstractmethod
     def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
         """The exact inverse of `conductance`: the state whose I/V at `reference_voltage` is `conductance` [S]."""
+        return self._state_for(conductance, self._own(reference_voltage))
 
     def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
         """Least and largest I/V [S] at `reference_voltage` [V] that a state of this device shows."""
+        return self._conductance_range(self._own(reference_voltage))
+
+    # What a model writes down: its equations, `voltage` being the one from its own first pin to its second.
+
+    @abstractmethod
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array: ...
+
+    @abstractmethod
+    def _conductance(self, state: Array, reference_voltage: float) -> Array: ...
+
+    @abstractmethod
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array: ...
+
+    def _conductance_range(self, reference_voltage: float) -> tuple[float, float]:
         return 0.0, math.inf
+
+    def _own(self, voltage: Array) -> Array:
+        """The voltage [V] from the model's first pin to its second, as the device is mounted."""
+        return -voltage if self.reversed else voltage
 
     def check_range(self, conductances: Array, reference_voltage: float = 0.0) -> None:
         """Refuses conductances that no state of this device shows, beyond rounding.
@@ -205,16 +229,16 @@ class DynamicDevice(Device):
     """
 
     @property
-    @abstractmethod
     def raising_sign(self) -> int:
         """Sign of the voltage that raises the conductance: 1 or -1."""
+        return -self._raising_sign if self.reversed else self._raising_sign
 
-    @abstractmethod
     def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         """dx/dt [1/s] at `voltage` [V], `state` and `temperature` [K]; the arguments broadcast.
 
         Never leads out of 0 - 1: at 0 it is zero or positive, at 1 zero or negative.
         """
+        return self._state_rate(self._own(voltage), state, temperature)
 
     def state_after(
         self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
@@ -223,8 +247,18 @@ class DynamicDevice(Device):
 
         None where it has none: `devices.evolve` integrates it.
         """
+        return self._state_after(self._own(voltage), state, duration, temperature)
+
+    @property
+    @abstractmethod
+    def _raising_sign(self) -> int: ...
+
+    @abstractmethod
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array: ...
+
+    def _state_after(self, voltage: Array, state: Array, duration: Array, temperature: float) -> Array | None:
         return None
 
-    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
-        ends = [float(self.conductance(np.asarray(end), reference_voltage)) for end in (0.0, 1.0)]
+    def _conductance_range(self, reference_voltage: float) -> tuple[float, float]:
+        ends = [float(self._conductance(np.asarray(end), reference_voltage)) for end in (0.0, 1.0)]
         return min(ends), max(ends)

@@ -90,7 +90,7 @@ class DataDriven(DynamicDevice):
                 )
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage)
         # One product, so that the slope at 0 V is that of one side.
         positive = xp.where(voltage >= 0, 1.0 + 0 * voltage, 0 * voltage)
@@ -98,25 +98,23 @@ class DataDriven(DynamicDevice):
         slope = chosen(positive, self.positive_nonlinearity, self.negative_nonlinearity)
         return self.activated(amplitude * bounded_sinh(slope * voltage) / self._resistance(state), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return self._rise(reference_voltage) / self._resistance(state)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         return (self.off_resistance - self._rise(reference_voltage) / conductance) / self._span()
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return self.polarity
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         (up, ahead), (down, behind) = self._motions(voltage, state)
         return up * self._growth(self.on_steepness * self._span() * ahead) - down * self._growth(
             self.off_steepness * self._span() * behind
         )
 
-    def state_after(
-        self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
-    ) -> Array:
+    def _state_after(self, voltage: Array, state: Array, duration: Array, temperature: float) -> Array:
         """The distance u to the target, over 1/k: 1 - e^-u decays as e^(-k s t), or 1/u grows by k s t (quadratic)."""
         (up, ahead), (down, behind) = self._motions(voltage, state)
         on, off = self.on_steepness * self._span(), self.off_steepness * self._span()

@@ -142,25 +142,25 @@ class JartVcm(DynamicDevice):
         return self
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return -1
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         voltage, state = arrays(voltage, state)
         xp = namespace(voltage, state)
         current = self.activated(self.operating_point(voltage, state, temperature).current, temperature)
         return xp.astype(current, xp.result_type(voltage, state), copy=False)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         (state,) = arrays(state)
         xp = namespace(state)
         voltage = xp.full((), reference_voltage, dtype=state.dtype, device=state.device)
         if reference_voltage:
-            return self.current(voltage, state) / reference_voltage
+            return self._current(voltage, state, ROOM_TEMPERATURE) / reference_voltage
         share, _, _, total = self._share(voltage, state, ROOM_TEMPERATURE)
         return xp.astype(share / total, state.dtype, copy=False)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         """The state whose I/V at `reference_voltage` [V] is `conductance` [S]; NaN where none within 0 - 1 has it.
 
         Raises:
@@ -198,7 +198,10 @@ class JartVcm(DynamicDevice):
         return xp.astype(xp.where(inside, state, 0 * state + float("nan")), conductance.dtype, copy=False)
 
     def operating_point(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> OperatingPoint:
-        """The solution at `voltage` [V] and `state` in surroundings of `temperature` [K], in float64."""
+        """The solution at `voltage` [V] and `state` in surroundings of `temperature` [K], in float64.
+
+        All in the direction of the model: as if the device were not reversed, from its own first pin to its second.
+        """
         voltage, state = arrays(voltage, state)
         xp = namespace(voltage, state)
         share, rest, peak, total = self._share(voltage, state, temperature)
@@ -209,7 +212,7 @@ class JartVcm(DynamicDevice):
         heat = current * (volts + disc + plug) * self._heating(voltage >= 0)
         return OperatingPoint(current, volts, temperature + heat, disc, plug)
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         voltage, state = arrays(voltage, state)
         xp = namespace(voltage, state)
         kind = xp.result_type(voltage, state)

@@ -53,21 +53,21 @@ class LinearIonDrift(DynamicDevice):
         self._require_rise("on_resistance", "off_resistance", "ohm")
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        return self.activated(voltage * self.conductance(state), temperature)
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
+        return self.activated(voltage * self._conductance(state), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         return 1 / (self.on_resistance * state + self.off_resistance * (1 - state))
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         return (self.off_resistance - 1 / conductance) / (self.off_resistance - self.on_resistance)
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return 1
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        return self._drift() * self.current(voltage, state, temperature) * self._window(voltage, state)
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
+        return self._drift() * self._current(voltage, state, temperature) * self._window(voltage, state)
 
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:
         factor = self.thermal_factor(temperature)

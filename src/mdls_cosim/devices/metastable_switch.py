@@ -59,28 +59,26 @@ class MetastableSwitch(DynamicDevice):
         self._require_rise("on_resistance", "off_resistance", "ohm")
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         memory = self.memory_share * voltage * self._switches(state)
         return self.activated(memory + self._diodes(voltage), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return self.memory_share * self._switches(state) + self._diode_conductance(reference_voltage)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         memory = (conductance - self._diode_conductance(reference_voltage)) / self.memory_share
         return (memory - 1 / self.off_resistance) / (1 / self.on_resistance - 1 / self.off_resistance)
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return 1
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         on, off = self._probabilities(voltage, temperature)
         return (on * (1 - state) - off * state) / self.time_constant
 
-    def state_after(
-        self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
-    ) -> Array:
+    def _state_after(self, voltage: Array, state: Array, duration: Array, temperature: float) -> Array:
         """x_inf + (x - x_inf) e^(-t/tau), x_inf = P_on/(P_on + P_off), tau = t_c/(P_on + P_off)."""
         xp = namespace(voltage, state)
         on, off = self._probabilities(voltage, temperature)

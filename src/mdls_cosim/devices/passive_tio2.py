@@ -61,15 +61,15 @@ class PassiveTio2(Device):
         self._require_rise("lowest_conductance", "highest_conductance", "S")
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         linear, cubic = self.coefficients(state, temperature)
         return self.activated(voltage * (linear + cubic * voltage**2), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         linear, cubic = self.coefficients(state)
         return linear + cubic * reference_voltage**2
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         """The root of the quadratic in G that I/V is."""
         xp = namespace(conductance)
         square = reference_voltage**2
@@ -79,9 +79,9 @@ class PassiveTio2(Device):
         # Written so that nothing cancels, and so that it holds where the curvature is zero.
         return 2 * left / (slope + xp.sqrt(slope**2 + 4 * self.cubic_curvature * square * left))
 
-    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
+    def _conductance_range(self, reference_voltage: float) -> tuple[float, float]:
         lowest, highest = (
-            self.conductance(state, reference_voltage) for state in (self.lowest_conductance, self.highest_conductance)
+            self._conductance(state, reference_voltage) for state in (self.lowest_conductance, self.highest_conductance)
         )
         return lowest, highest
 

@@ -30,16 +30,16 @@ class PhaseChange(Device):
     spice_model: ClassVar[str] = "ohmic"
     linear: ClassVar[bool] = True
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         return self.activated(state * voltage, temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return state
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         return conductance
 
-    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
+    def _conductance_range(self, reference_voltage: float) -> tuple[float, float]:
         return 0.0, self.highest_conductance
 
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:

@@ -53,15 +53,15 @@ class PolynomialRead(Device):
         self._require_rise("lowest_conductance", "highest_conductance", "S")
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         quadratic, cubic = self._terms(state)
         return self.activated(voltage * (state + voltage * (quadratic + voltage * cubic)), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         quadratic, cubic = self._terms(state)
         return state + reference_voltage * (quadratic + reference_voltage * cubic)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         """By Newton's method between the ends of the fit, safeguarded by bisection; in proportion outside.
 
         Raises:
@@ -69,7 +69,7 @@ class PolynomialRead(Device):
         """
         (conductance,) = arrays(conductance)
         xp = namespace(conductance)
-        ends = self.conductance_range(reference_voltage)
+        ends = self._conductance_range(reference_voltage)
         below = conductance * (self.lowest_conductance / ends[0])
         above = conductance * (self.highest_conductance / ends[1])
         if not reference_voltage:
@@ -79,7 +79,7 @@ class PolynomialRead(Device):
         state = low + (high - low) * ((target - ends[0]) / (ends[1] - ends[0]))
         tolerance = 2 * xp.finfo(state.dtype).eps
         for _ in range(ITERATIONS):
-            missing = target - self.conductance(state, reference_voltage)
+            missing = target - self._conductance(state, reference_voltage)
             low, high = xp.where(missing > 0, state, low), xp.where(missing < 0, state, high)
             step = state + missing / self._slope(state, reference_voltage)
             following = xp.where((step >= low) & (step <= high), step, (low + high) / 2)
@@ -89,7 +89,7 @@ class PolynomialRead(Device):
                 break
         return xp.where(conductance < ends[0], below, xp.where(conductance > ends[1], above, state))
 
-    def conductance_range(self, reference_voltage: float = 0.0) -> tuple[float, float]:
+    def _conductance_range(self, reference_voltage: float) -> tuple[float, float]:
         beyond = abs(reference_voltage) > self.highest_voltage
         if beyond if isinstance(beyond, bool) else bool(beyond.any()):  # a population's bound is an array
             raise DomainError(

@@ -23,14 +23,14 @@ class Sinh(Device):
 
     spice_model: ClassVar[str] = "sinh"
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage)
         return self.activated(state * (xp.sinh(self.nonlinearity * voltage) / self.nonlinearity), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return state * self._rise(reference_voltage)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         return conductance / self._rise(reference_voltage)
 
     def spice_parameters(self, state: Array, temperature: float = ROOM_TEMPERATURE) -> dict[str, Any]:

@@ -86,27 +86,30 @@ class StanfordPku(DynamicDevice):
         return self
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return 1
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         return self.activated(self._transmission(state) * bounded_sinh(voltage / self.voltage_scale), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return self._transmission(state) * self._rise(reference_voltage)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         gap = -self.gap_scale * log(conductance / (self.current_scale * self._rise(reference_voltage)))
         return (self.largest_gap - gap) / (self.largest_gap - self.least_gap)
 
     def filament_temperature(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         """T [K] of the filament under `voltage` [V], in surroundings of `temperature` [K]."""
-        return temperature + voltage * self.current(voltage, state, temperature) * self.thermal_resistance
+        return self._filament_temperature(self._own(voltage), state, temperature)
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _filament_temperature(self, voltage: Array, state: Array, temperature: float) -> Array:
+        return temperature + voltage * self._current(voltage, state, temperature) * self.thermal_resistance
+
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage, state)
         # In volts: in joules the gradients overflow a float32.
-        heat = BOLTZMANN / ELEMENTARY_CHARGE * self.filament_temperature(voltage, state, temperature)
+        heat = BOLTZMANN / ELEMENTARY_CHARGE * self._filament_temperature(voltage, state, temperature)
         rising = voltage >= 0
         gap = self.gap(state)
         gamma = xp.where(rising, voltage * 0 + self.set_enhancement, voltage * 0 + self.reset_enhancement)

@@ -66,33 +66,31 @@ class Vteam(DynamicDevice):
             )
         return self
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
-        return self.activated(voltage * self.conductance(state), temperature)
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
+        return self.activated(voltage * self._conductance(state), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
         if self.conduction == "linear":
             return 1 / (self.on_resistance + (self.off_resistance - self.on_resistance) * state)
         return exp(-log(self.off_resistance / self.on_resistance) * state) / self.on_resistance
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         if self.conduction == "linear":
             return (1 / conductance - self.on_resistance) / (self.off_resistance - self.on_resistance)
         return -log(conductance * self.on_resistance) / log(self.off_resistance / self.on_resistance)
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return -1
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage, state)
         speed = self._speed(voltage)
         from_behind = xp.where(voltage > 0, state, 1 - state)
         toward = xp.where(voltage > 0, speed, -speed)
         return toward * (1 - from_behind ** (2 * self.window_exponent))
 
-    def state_after(
-        self, voltage: Array, state: Array, duration: Array, temperature: float = ROOM_TEMPERATURE
-    ) -> Array | None:
+    def _state_after(self, voltage: Array, state: Array, duration: Array, temperature: float) -> Array | None:
         """x(t) = tanh(r t + artanh x) towards 1, 1 - x likewise towards 0; for window exponent 1 alone.
 
         With g = 1 - exp(-2 r t), exact at the ends and for small steps: (2 x + g (1 - x))/(2 - g (1 - x)) upwards,

@@ -59,24 +59,24 @@ class Yakopcic(DynamicDevice):
 
     spice_model: ClassVar[str] = "yakopcic"
 
-    def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _current(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage)
         # One product, so that the slope at 0 V is that of one side.
         positive = xp.where(voltage >= 0, 1.0 + 0 * voltage, 0 * voltage)
         amplitude = chosen(positive, self.positive_amplitude, self.negative_amplitude)
         return self.activated(amplitude * state * bounded_sinh(self.nonlinearity * voltage), temperature)
 
-    def conductance(self, state: Array, reference_voltage: float = 0.0) -> Array:
+    def _conductance(self, state: Array, reference_voltage: float) -> Array:
         return state * self._full(reference_voltage)
 
-    def state_for(self, conductance: Array, reference_voltage: float = 0.0) -> Array:
+    def _state_for(self, conductance: Array, reference_voltage: float) -> Array:
         return conductance / self._full(reference_voltage)
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return self.polarity
 
-    def state_rate(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
+    def _state_rate(self, voltage: Array, state: Array, temperature: float) -> Array:
         xp = namespace(voltage, state)
         beyond = bounded_expm1(xp.maximum(voltage - self.positive_voltage, 0.0)) * exp(self.positive_voltage)
         below = bounded_expm1(xp.maximum(-voltage - self.negative_voltage, 0.0)) * exp(self.negative_voltage)

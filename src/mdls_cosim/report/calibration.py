@@ -99,12 +99,12 @@ def _pulses(axes: Axes, calibration: Calibration, train: PulseTrain, spared: boo
     for place, number in enumerate(chosen):
         named = place == 0
         axes.plot(
-            pulses, values[number] / scale, ".", color=GREY, markersize=2.5, alpha=0.6,
+            pulses, values[number] / scale, ".", color=GREY, markersize=3.5, alpha=0.8, zorder=4,
             label="measured" if named else None,
         )  # fmt: skip
         axes.plot(
             pulses, calibration.modelled[train.name][number] / scale, color=VERMILLION if spared else BLUE,
-            linewidth=1.2, label="model" if named else None, zorder=3,
+            linewidth=3.0, alpha=0.6, label="model" if named else None, zorder=3,
         )  # fmt: skip
     axes.set_xlabel("Pulse")
     axes.set_ylabel(f"Conductance ({prefix}S)" if train.unit else "Conductance (as in the file)")
@@ -137,11 +137,11 @@ def _drift(axes: Axes, calibration: Calibration, trace: DriftTrace, spared: bool
         times = trace.times[mine][order]
         first = number == shown[0]
         axes.plot(
-            times, trace.conductances[mine][order] / scale, ".", color=colour, markersize=4, alpha=0.7,
+            times, trace.conductances[mine][order] / scale, ".", color=colour, markersize=5, zorder=4,
             label="measured" if first else None,
         )  # fmt: skip
         axes.plot(
-            times, calibration.modelled[str(number)][mine][order] / scale, color=BLUE, linewidth=1.0,
+            times, calibration.modelled[str(number)][mine][order] / scale, color=BLUE, linewidth=2.5, alpha=0.4,
             label="model" if first else None,
         )  # fmt: skip
     axes.set_xscale("log")

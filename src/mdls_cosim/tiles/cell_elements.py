@@ -88,6 +88,8 @@ class CellElements:
             if not isinstance(device, DynamicDevice):
                 raise InputError("speeds of cells whose state does not move", value=device.spice_model)
             parameters["speed"] = self.speeds
+        if device.reversed:
+            plus, minus = minus, plus
         tags, name = self.tags, device.spice_model
         pins = [f" state{tag}" for tag in tags] if isinstance(device, DynamicDevice) else [""] * len(tags)
         lines = [

@@ -11,6 +11,7 @@ import pytest
 from mdls_cosim.calibrate.loops import LoopFit, fit_loops
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.ranking import information_criterion, rank
+from mdls_cosim.calibrate.spaces import Scales, Space, search_spaces
 from mdls_cosim.calibrate.switching import current_noise, switching
 from mdls_cosim.devices import DynamicDevice, LinearIonDrift, Vteam, Yakopcic, evolve
 from mdls_cosim.devices.variability import CycleToCycle, ReadNoise
@@ -78,7 +79,7 @@ def test_a_fit_comes_down_to_the_noise_and_predicts_cycles_it_has_not_seen() -> 
     assert fit.error == pytest.approx(NOISE, rel=0.15)
     assert fit.held_out_error == pytest.approx(NOISE, rel=0.2)
     assert fit.starts["first"] == pytest.approx(START, abs=0.03)
-    assert not fit.reversed
+    assert not fit.device.reversed
 
 
 def test_errors_are_those_of_the_modelled_currents() -> None:
@@ -110,14 +111,31 @@ def test_one_cycle_gives_no_figure_from_cycle_to_cycle_and_says_so() -> None:
     assert any("no cycle-to-cycle figure" in note for note in fit.notes)
 
 
-def test_a_device_measured_the_other_way_round_is_the_same_device_and_the_fit_says_so() -> None:
+def test_a_device_measured_the_other_way_round_is_the_same_device_reversed() -> None:
     fit, fitted, _ = fit_of_drift()
     turned = dataclasses.replace(fitted, voltages=-fitted.voltages, currents=-fitted.currents)
     other = fit_loops([turned], "linear_ion_drift", candidates=64)
-    assert other.reversed
+    assert other.device == fit.device.replace(reversed=True)
     assert any("reversed" in note for note in other.notes)
     assert other.values == pytest.approx(fit.values, rel=1e-6)
+    # The device stands in a tile as it was measured: the voltage that raised its conductance still does.
+    assert other.device.raising_sign == -fit.device.raising_sign
     np.testing.assert_allclose(other.modelled["first"], -fit.modelled["first"], rtol=1e-6, atol=1e-12)
+
+
+def test_values_at_the_bounds_of_the_search_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, fitted, _ = fit_of_drift()
+    assert not any("that was searched" in note for note in fit.notes)
+    whole = search_spaces
+
+    def narrow(model: str, scales: Scales) -> list[Space]:
+        (space,) = whole(model, scales)
+        free = [dataclasses.replace(each, low=2e3) if each.name == "on_resistance" else each for each in space.free]
+        return [dataclasses.replace(space, free=tuple(free))]
+
+    monkeypatch.setattr("mdls_cosim.calibrate.loops.search_spaces", narrow)
+    held = fit_loops([fitted], "linear_ion_drift", candidates=64)
+    assert "on_resistance is at the least value that was searched" in held.notes
 
 
 def test_a_fit_repeats_for_a_seed() -> None:

@@ -134,6 +134,27 @@ class TestLoops:
         assert asked[0]["loops"][0].series_resistance == 5e3
         assert (asked[0]["series_resistance"], asked[1]["series_resistance"]) == (None, "fit")
 
+    def test_a_settled_loop_is_one_period(self, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+        open_ended = loop_file(tmp_path / "open.csv")  # its next point would be its first again
+        values = np.genfromtxt(open_ended, delimiter=",", skip_header=1)
+        closed = tmp_path / "closed.csv"
+        np.savetxt(closed, np.vstack([values, [0.1, *values[0, 1:]]]), delimiter=",",
+                   header="time [s],voltage [V],current [uA]", comments="")  # fmt: skip
+        code, _, error = run(open_ended, closed, "--settled", "--device", "vteam", "--out", tmp_path / "out.toml")
+        assert code == 0, error
+        for loop in asked[0]["loops"]:
+            assert loop.periodic
+            assert len(loop.times) == 100
+            assert loop.period == pytest.approx(0.1)
+        assert run(open_ended, "--device", "vteam", "--out", tmp_path / "not.toml")[0] == 0
+        assert not asked[1]["loops"][0].periodic
+
+    def test_a_given_resistor_is_told(self, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+        path = loop_file(tmp_path / "loop.csv", header="time [s],applied voltage [V],current [uA]")
+        out = tmp_path / "out.toml"
+        assert run(path, "--device", "vteam", "--series-resistance", "47 kohm", "--out", out)[0] == 0
+        assert "fitted behind 47 kohm, as given" in Calibration.load(out).notes
+
     def test_list_of_files(self, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
         for name in ("a.csv", "b.csv"):
             loop_file(tmp_path / name, header="applied voltage [V],current [uA]")
@@ -193,12 +214,20 @@ class TestOthers:
         assert code == 0, error
         code, said, error = run(path, "--device", tmp_path / "first.toml", "--out", tmp_path / "second.toml")
         assert code == 0, error
-        assert "P0" in said
+        # A spread of 1 uS at every level.
+        (row,) = [line.split() for line in said.splitlines() if line.startswith("P0")]
+        assert row[2] in ("nS", "µS")
+        assert "device beside which they are told shows" not in said
         found = Calibration.load(tmp_path / "second.toml")
         assert found.device == Vteam(parameters="vteam_kvatinsky_b")  # pyright: ignore[reportCallIssue]
         assert found.variability is not None
         kinds = [effect.effect for effect in found.variability.effects]
         assert sorted(kinds) == ["drift", "finite_states", "programming_error", "read_noise"]
+        narrow = tmp_path / "narrow.toml"
+        code, said, error = run(path, "--device", "polynomial_read", "--out", narrow)
+        assert code == 0, error
+        notes = [note.replace("\u00a0", " ") for note in Calibration.load(narrow).notes]
+        assert any(note.endswith("the device beside which they are told shows 50 µS to 225 µS") for note in notes), notes
         code, _, error = run(path, "--device", "absent", "--out", tmp_path / "third.toml")
         assert code == 2
         assert "absent" in error
@@ -220,6 +249,8 @@ class TestRefusals:
             ((path, "--out", out, "--kind", "sweep"), "kind"),
             ((path, "--out", out, "--columns", "voltage [V]"), "do not fit the file"),
             ((path, "--out", out, "--device", "nothing"), "no model that loops are fitted with"),
+            ((path, "--out", out, "--device", "vtem"), "Did you mean vteam?"),
+            ((path, path, "--out", out), "A loop is fitted or held out, not both"),
             ((path, "--out", out, "--kind", "levels"), "currents without their read voltage"),
         ):
             code, _, error = run(*arguments)

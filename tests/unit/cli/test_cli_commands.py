@@ -264,7 +264,7 @@ def test_chain_from_specification_to_validated_surrogate(tmp_path: Path) -> None
     code, said, progress = run("characterize", spec, "--out", data, "--workers", "1", "--force")
     assert code == 0
     # 3 cells of 11 voltages; 5 classes of 3 tiles, each with 4 classes of 2 inputs.
-    assert "153/153" in progress
+    assert "153 of 153 points" in progress
     assert "153 operating points" in said
     assert "currents 15x8x4 A" in said
     dataset = Dataset.load(data)

@@ -41,23 +41,23 @@ class Toy(DynamicDevice):
     asked: ClassVar[int] = 0
     law: ClassVar[Any] = None
 
-    def current(self, voltage, state, temperature=300.0):
+    def _current(self, voltage, state, temperature=300.0):
         return voltage * state
 
-    def conductance(self, state, reference_voltage=0.0):
+    def _conductance(self, state, reference_voltage=0.0):
         return state
 
-    def state_for(self, conductance, reference_voltage=0.0):
+    def _state_for(self, conductance, reference_voltage=0.0):
         return conductance
 
     def spice_parameters(self, state, temperature=300.0):
         return {}
 
     @property
-    def raising_sign(self) -> int:
+    def _raising_sign(self) -> int:
         return 1
 
-    def state_rate(self, voltage, state, temperature=300.0):
+    def _state_rate(self, voltage, state, temperature=300.0):
         type(self).asked += state.size if isinstance(state, np.ndarray) else state.numel()
         return type(self).law(self, voltage, state)
 
