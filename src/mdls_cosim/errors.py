@@ -69,6 +69,10 @@ class DomainError(MdlsError):
     """A use outside the domain that a model was fitted on."""
 
 
+class DomainWarning(UserWarning):
+    """The first use outside the domain that a model was fitted on; further ones are counted."""
+
+
 class ConvergenceError(MdlsError):
     """An iteration that did not reach its tolerance; `failed` lists the indices of the inputs it failed for."""
 

@@ -8,9 +8,13 @@ file. The header is three lines, then line ends up to byte 512:
     sha256 H            of the HDF5 part
 
 In the HDF5 part every group carries the text attributes `encoding-type`, `encoding-version` (numbers joined by
-dots) and `attributes` (a JSON object); every array is little-endian and carries `units` (text) and `dims` (one name
-an axis). The checksum is over the bytes, not over the values, so that nothing of a damaged file reaches the HDF5
-library, which can crash on one.
+dots) and `attributes` (a JSON object); every array is little-endian, carries `units` (text) and `dims` (one name
+an axis) and is compressed (shuffle and deflate, HDF5's own) where it is not small. Links that lead elsewhere, arrays
+whose numbers lie in other files and claims of more numbers than the file can hold are refused; nothing in a file is
+code. docs/format.md is the specification.
+
+The checksum is over the bytes, not over the values, so that nothing of a damaged file reaches the HDF5 library, which
+can crash on one.
 """
 
 from __future__ import annotations
@@ -37,6 +41,10 @@ _HEADER_LENGTH = 512
 _FORMAT = 1
 _HEADER_START = b"mdls_cosim store "
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Bytes from which an array is compressed: below, the chunk's own bookkeeping costs more than deflate gains.
+_COMPRESSED = 4096
+# Deflate makes a byte of at most 1032 (RFC 1951).
+_MOST_DEFLATED = 1100
 _VERSION = re.compile(r"\d+(\.\d+)*")
 _WRITE_AGAIN = "Write it again, or take a copy that is whole"
 
@@ -137,8 +145,9 @@ def write(path: str | os.PathLike[str], group: Group) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "x+b") as stream:
-            # Version 1.8 of the format: the oldest whose attributes may exceed 64 KiB.
-            with h5py.File(stream, "w", userblock_size=_HEADER_LENGTH, libver=("v108", "v110")) as file:
+            # Version 1.8 of the format: the oldest whose attributes may exceed 64 KiB. Without a cache of chunks a full
+            # disk is an error where it is met, and none at the end that nobody can catch.
+            with h5py.File(stream, "w", userblock_size=_HEADER_LENGTH, libver=("v108", "v110"), rdcc_nbytes=0) as file:
                 _write_group(file, group)
             stream.seek(0)
             stream.write(_header(*_length_and_digest(stream)))
@@ -167,8 +176,9 @@ def read(path: str | os.PathLike[str], expected_type: str | None = None, newest_
             raise StoreError(found, where=where, limit="an HDF5 file written by mdls_cosim")
         with open(path, "rb") as stream:
             _check_bytes(stream, where)
+            size = os.fstat(stream.fileno()).st_size
             with h5py.File(stream, "r") as file:
-                group = _read_group(file)
+                group = _read_group(file, size)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise StoreError(f"cannot be read ({error})", where=where, hint=_WRITE_AGAIN) from error
     if expected_type is not None:
@@ -226,25 +236,33 @@ def _write_group(target: h5py.Group, group: Group) -> None:
     target.attrs["encoding-version"] = group.encoding_version
     target.attrs["attributes"] = canonical_json(group.attributes)
     for name, array in sorted(group.arrays.items()):
-        dataset = target.create_dataset(
-            name, data=np.asarray(array.values, dtype=little_endian(array.values.dtype)), track_times=False
-        )
+        values = np.asarray(array.values, dtype=little_endian(array.values.dtype))
+        compressed = {"compression": "gzip", "shuffle": True} if values.nbytes >= _COMPRESSED else {}
+        dataset = target.create_dataset(name, data=values, track_times=False, **compressed)
         dataset.attrs["units"] = array.units
         dataset.attrs["dims"] = np.array(array.dims, dtype=h5py.string_dtype())
     for name, part in sorted(group.groups.items()):
         _write_group(target.create_group(name), part)
 
 
-def _read_group(source: h5py.Group) -> Group:
+def _read_group(source: h5py.Group, size: int) -> Group:
+    """`size`: bytes of the whole file."""
     import h5py
 
     arrays: dict[str, Array] = {}
     groups: dict[str, Group] = {}
-    for name, item in source.items():
+    for name in map(str, source):
+        if not isinstance(source.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link to elsewhere")
+        item = source[name]
         if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"the numbers of {name} lie in another file")
+            if item.nbytes > _MOST_DEFLATED * size:
+                raise ValueError(f"{name} claims {item.nbytes} bytes, more than a file of {size} can hold")
             arrays[name] = Array(item[()], str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist()))
         else:
-            groups[name] = _read_group(source.require_group(name))
+            groups[name] = _read_group(source.require_group(name), size)
     return Group(
         encoding_type=str(source.attrs["encoding-type"]),
         encoding_version=str(source.attrs["encoding-version"]),

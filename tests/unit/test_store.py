@@ -193,6 +193,50 @@ def test_a_sound_file_with_another_layout_is_one_error(path):
     assert "cannot be read" in refused(path)
 
 
+def _virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3,))
+    file.create_virtual_dataset("bad", layout)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.__setitem__("bad", h5py.ExternalLink("/etc/passwd", "/")), "bad is a link to elsewhere"),
+        (lambda file: file.__setitem__("bad", h5py.SoftLink("/nowhere")), "bad is a link to elsewhere"),
+        (
+            lambda file: file.create_dataset("bad", (3,), "f8", external=[("/etc/passwd", 0, 24)]),
+            "the numbers of bad lie in another file",
+        ),
+        (_virtual, "the numbers of bad lie in another file"),
+        (
+            lambda file: file.create_dataset("bad", (10**12,), "f8", chunks=(10**6,), compression="gzip"),
+            "bad claims 8000000000000 bytes",
+        ),
+        (lambda file: file.attrs.__setitem__("attributes", "{"), "cannot be read"),
+        (lambda file: file.create_dataset("bad", data=b"text"), "cannot be read"),
+    ],
+)
+def test_a_hostile_file_that_is_signed_like_ours_is_one_error(path, change, message):
+    with h5py.File(path, "r+") as file:
+        change(file)
+        if isinstance(file.get("bad", getlink=True), h5py.HardLink):
+            file["bad"].attrs["units"], file["bad"].attrs["dims"] = "V", np.array(["x"], dtype=h5py.string_dtype())
+    with open(path, "r+b") as stream:
+        stream.write(store._header(*store._length_and_digest(stream)))
+    assert message in refused(path)
+
+
+def test_large_arrays_are_compressed_and_small_ones_are_not(tmp_path):
+    path = tmp_path / "large.h5"
+    steps = Array(np.linspace(1e-6, 1e-4, 100_000).round(9), "S", ("cell",))
+    store.write(path, Group("large", "1", arrays={"steps": steps, "few": Array(np.arange(3.0), "V", ("x",))}))
+    assert path.stat().st_size < 0.5 * steps.values.nbytes
+    assert store.read(path).arrays["steps"] == steps
+    with h5py.File(path) as file:
+        assert (file["steps"].compression, file["few"].compression) == ("gzip", None)
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, step):
     before = path.read_bytes()
@@ -226,7 +270,8 @@ def test_a_disk_that_fills_up_is_one_error(path):
         "from mdls_cosim.store import Array, Group, write\n"
         "from mdls_cosim.errors import StoreError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))\n"
-        "try: write(sys.argv[1], Group('big', '1', arrays={'x': Array(np.ones(10**6), 'V', ('x',))}))\n"
+        "noise = np.random.default_rng(0).random(10**6)\n"
+        "try: write(sys.argv[1], Group('big', '1', arrays={'x': Array(noise, 'V', ('x',))}))\n"
         "except StoreError as error: sys.exit(f'refused: {error}')\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)

@@ -7,12 +7,12 @@ from mdls_cosim.quantities import Conductance, Temperature, Voltage
 
 
 class Domain(Config):
-    """Ranges seen by the fit; absent means unlimited. Use outside is counted, never refused."""
+    """Ranges seen by the fit; absent means unlimited."""
 
     rows: int | None = None
-    """Row lines of the fitted tile."""
+    """Row lines of the fitted tile; fewer are inside."""
     cols: int | None = None
-    """Column lines of the fitted tile."""
+    """Column lines of the fitted tile; fewer are inside."""
     conductances: tuple[Conductance, Conductance] | None = None
     """Lowest and highest programmed conductance [S]."""
     input_voltage: Voltage | None = None

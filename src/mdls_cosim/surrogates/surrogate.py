@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +13,10 @@ import torch
 from torch import Tensor
 
 from mdls_cosim import store
-from mdls_cosim.errors import StoreError
+from mdls_cosim.errors import DomainError, DomainWarning, StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
 from mdls_cosim.provenance import Provenance
+from mdls_cosim.quantities import format_quantity
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.tiles import TileSpec
 
@@ -22,6 +25,9 @@ ENCODING_VERSION = "1"
 
 # Data sit exactly on the edges of the ranges that they set.
 _EDGE = 1e-6
+_LIMITS = ("conductance", "size", "temperature", "input voltage", "cell voltage")
+# Temperatures within this of the fitted one count as equal [K].
+_KELVIN = 1.0
 
 
 class Surrogate(TileModel):
@@ -30,12 +36,15 @@ class Surrogate(TileModel):
     Attributes:
         spec: the tile with its fitted electrical parameters.
         reference_spec: the tile that ngspice simulated for the fit; absent where the data were measured.
-        domain: the ranges that the fit saw.
+        domain: the ranges that the fit saw. The first use outside is a DomainWarning, and all are counted by what is
+            programmed.
+        strict: a use outside the domain is a DomainError.
         error: on data held out from the fit; absent where nothing was fitted.
         provenance: where it came from.
         coefficients: of the kind's own terms.
     """
 
+    strict: bool = False
     kind: ClassVar[str]
     _kinds: ClassVar[dict[str, type[Surrogate]]] = {}
 
@@ -59,9 +68,37 @@ class Surrogate(TileModel):
         self.reference_spec = reference_spec
         self.domain = domain or Domain(rows=spec.rows, cols=spec.cols)
         self.error = error
-        self.coefficients = {name: tuple(values) for name, values in (coefficients or {}).items()}
+        self.coefficients = {
+            name: tuple(float(each) for each in values) for name, values in (coefficients or {}).items()
+        }
         config = self._config()
         self.provenance = Provenance.create({}, config, seed=seed, tools=tools, parents=parents)
+        self._told: set[str] = set()
+
+    def for_tile(self, **changes: Any) -> Self:
+        """The same fit for another tile: `rows`, `cols`, `temperature`, or whatever else of its TileSpec.
+
+        The domain stays, so that tiles larger than the fitted one and another temperature count as outside of it.
+        """
+        other = copy.copy(self)
+        other.spec, other._told = self.spec.replace(**changes), set()
+        return other
+
+    def tell_outside(self, limit: str, count: int, value: str, allowed: str) -> None:
+        """Tells of `count` uses outside the domain: a DomainWarning once a limit, a DomainError where `strict`."""
+        if not count:
+            return
+        said = DomainError(
+            f"a surrogate is used outside the domain of its fit: {limit}",
+            value=f"{value}, {count} {'times' if count > 1 else 'time'}",
+            limit=allowed,
+            hint="Its stated error does not hold there: fit one that covers it.",
+        )
+        if self.strict:
+            raise said
+        if limit not in self._told:
+            self._told.add(limit)
+            warnings.warn(f"{said} Further uses are counted and not told.", DomainWarning, stacklevel=4)
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -99,13 +136,16 @@ class Surrogate(TileModel):
         return loaded
 
 
-def load(path: str | Path) -> Surrogate:
+def load(path: str | Path, *, strict: bool = False) -> Surrogate:
     """Reads a surrogate of any kind.
+
+    Args:
+        strict: uses outside its domain raise a DomainError, instead of a warning and a count.
 
     Raises:
         StoreError: the file is missing, truncated, altered, of another program or of a newer version.
     """
-    group = store.read(Path(path), expected_type=ENCODING_TYPE)
+    group = store.read(Path(path), ENCODING_TYPE, ENCODING_VERSION)
     kind = group.attributes.get("kind")
     if kind not in Surrogate._kinds:
         raise StoreError(
@@ -115,7 +155,12 @@ def load(path: str | Path) -> Surrogate:
             limit=", ".join(sorted(Surrogate._kinds)),
             hint="a newer mdls_cosim may know it",
         )
-    return Surrogate._kinds[kind]._from_attributes(group.attributes)
+    try:
+        loaded = Surrogate._kinds[kind]._from_attributes(group.attributes)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"not laid out as a surrogate ({error})", where=str(path)) from error
+    loaded.strict = strict
+    return loaded
 
 
 class ProgrammedSurrogate(Programmed):
@@ -123,21 +168,37 @@ class ProgrammedSurrogate(Programmed):
 
     Attributes:
         reads: inputs read so far, one for every tile and vector.
-        outside: how many cells (`conductance`) were programmed and how many reads (`input voltage`, `cell voltage`)
-            were asked for outside the domain.
+        outside: how many cells (`conductance`) and tiles (`size`, `temperature`) were programmed and how many reads
+            (`input voltage`, `cell voltage`) were asked for outside the domain.
     """
 
     def __init__(self, surrogate: Surrogate, conductances: Tensor, own_shares: Tensor | None) -> None:
         super().__init__(surrogate.spec, conductances)
-        self.domain = surrogate.domain
+        self.domain = domain = surrogate.domain
         self.reads = 0
-        self.outside = {"conductance": 0, "input voltage": 0, "cell voltage": 0}
+        self.outside: dict[str, int] = dict.fromkeys(_LIMITS, 0)
+        self._surrogate = surrogate
         # The largest share of each row's own voltage that any of its cells sees: (*tiles, rows).
         self._largest_share = None if own_shares is None else own_shares.detach().amax(-1)
-        if self.domain.conductances is not None:
-            low, high = self.domain.conductances
-            outside = (conductances < low * (1 - _EDGE)) | (conductances > high * (1 + _EDGE))
-            self.outside["conductance"] = int(outside.sum())
+        spec, tiles = surrogate.spec, conductances.shape[:-2].numel()
+        if domain.conductances is not None:
+            low, high = domain.conductances
+            beyond = (conductances < low * (1 - _EDGE)) | (conductances > high * (1 + _EDGE))
+            if count := int(beyond.sum()):
+                found = conductances.detach()[beyond]
+                span = f"{format_quantity(float(found.min()), 'siemens', 3)} to "
+                span += format_quantity(float(found.max()), "siemens", 3)
+                limits = " to ".join(format_quantity(end, "siemens", 3) for end in (low, high))
+                self._tell("conductance", count, span, limits)
+        largest = (domain.rows or spec.rows, domain.cols or spec.cols)
+        if spec.rows > largest[0] or spec.cols > largest[1]:
+            self._tell("size", tiles, f"{spec.rows}x{spec.cols}", f"up to {largest[0]}x{largest[1]}")
+        if domain.temperature is not None and abs(spec.temperature - domain.temperature) > _KELVIN:
+            self._tell("temperature", tiles, f"{spec.temperature:g} K", f"{domain.temperature:g} K")
+
+    def _tell(self, limit: str, count: int, value: str, allowed: str) -> None:
+        self.outside[limit] += count
+        self._surrogate.tell_outside(limit, count, value, allowed)
 
     def __call__(self, voltages: Tensor) -> Tensor:
         currents = super().__call__(voltages)
@@ -150,11 +211,18 @@ class ProgrammedSurrogate(Programmed):
         copies = tiles.numel() // max(1, voltages.shape[:-2].numel())  # a vector broadcast to several tiles
         self.reads += tiles.numel() * voltages.shape[-2]
         magnitude = voltages.abs()
-        limit = self.domain.input_voltage
-        if limit is not None:
-            self.outside["input voltage"] += copies * int((magnitude.amax(-1) > limit * (1 + _EDGE)).sum())
-        limit = self.domain.cell_voltage
-        if limit is not None and self._largest_share is not None:
+        for limit, allowed, over in (
+            ("input voltage", self.domain.input_voltage, magnitude),
             # A lower bound that costs nothing: other rows can only add to it when they have the other sign.
-            over_cells = (magnitude * self._largest_share[..., None, :].to(magnitude)).amax(-1)
-            self.outside["cell voltage"] += int((over_cells > limit * (1 + _EDGE)).sum())
+            ("cell voltage", self.domain.cell_voltage, self._over_cells(magnitude)),
+        ):
+            if allowed is None or over is None:
+                continue
+            largest = over.amax(-1)
+            count = int((largest > allowed * (1 + _EDGE)).sum()) * (copies if limit == "input voltage" else 1)
+            if count:
+                self._tell(limit, count, f"{float(largest.max()):.4g} V", f"{allowed:.4g} V of either sign")
+
+    def _over_cells(self, magnitude: Tensor) -> Tensor | None:
+        """The largest voltage that each row's own drive puts over one of its cells [V]."""
+        return None if self._largest_share is None else magnitude * self._largest_share[..., None, :].to(magnitude)

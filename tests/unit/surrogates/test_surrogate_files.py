@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mdls_cosim import store
-from mdls_cosim.errors import InputError, StoreError
+from mdls_cosim.errors import DomainError, DomainWarning, InputError, StoreError
 from mdls_cosim.surrogates import fit, load
 from mdls_cosim.surrogates.domain import Domain
 from mdls_cosim.surrogates.linear import LinearSurrogate
@@ -27,6 +27,7 @@ def fitted(nodal_dataset, tile_spec):
     return build
 
 
+@pytest.mark.filterwarnings("ignore::mdls_cosim.errors.DomainWarning")  # its tile has cells of 0 S
 @KINDS
 def test_saved_and_loaded_it_answers_the_same(nonlinearity, fitted, tmp_path, draw_tile, draw_voltages):
     _, surrogate = fitted(nonlinearity)
@@ -128,12 +129,21 @@ def tensor(*values) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def outside(**counts: int) -> dict[str, int]:
+    names = ("conductance", "size", "temperature", "input voltage", "cell voltage")
+    return {name: counts.get(name.replace(" ", "_"), 0) for name in names}
+
+
 def test_conductances_outside_the_domain_are_counted(surrogate):
     edge = tensor([1e-6, 1e-4, 5e-5], [1e-5, 1e-5, 1e-5])
-    assert surrogate.program(edge).outside["conductance"] == 0
+    assert surrogate.program(edge).outside == outside()
     beyond = tensor([0.9e-6, 1.1e-4, 0.0], [1e-5, 1e-5, 1e-5])
-    assert surrogate.program(beyond).outside["conductance"] == 3
-    assert surrogate.program(beyond.expand(4, 2, 3)).outside["conductance"] == 12
+    with pytest.warns(DomainWarning, match="conductance: got .*0 S to 110 µS, 3 times.*allowed 1 µS to 100 µS") as said:
+        programmed = surrogate.program(beyond)
+    assert programmed.outside == outside(conductance=3)
+    assert len(said) == 1
+    # A surrogate warns once a limit: a second warning would be an error here.
+    assert surrogate.program(beyond.expand(4, 2, 3)).outside == outside(conductance=12)
 
 
 def test_reads_outside_the_domain_are_counted(surrogate):
@@ -141,21 +151,65 @@ def test_reads_outside_the_domain_are_counted(surrogate):
     assert programmed.reads == 0
     programmed(tensor([0.1, 0.1], [0.19, -0.19], [0.0, 0.0]))
     assert programmed.reads == 3
-    assert programmed.outside == {"conductance": 0, "input voltage": 0, "cell voltage": 0}
-    programmed(tensor([0.25, 0.1], [-0.35, 0.0], [0.35, 0.35], [0.3, 0.1]))
-    assert programmed.reads == 7
+    assert programmed.outside == outside()
+    with pytest.warns(DomainWarning) as said:
+        programmed(tensor([0.25, 0.1], [-0.35, 0.0], [0.35, 0.35], [0.3, 0.1]))
+    programmed(tensor([0.35, 0.1]))
+    assert [str(each.message).split(": ")[1] for each in said] == ["input voltage", "cell voltage"]
+    assert programmed.reads == 8
     # One count a read, however many rows exceed it; 0.3 V itself was in the data.
-    assert programmed.outside == {"conductance": 0, "input voltage": 2, "cell voltage": 4}
+    assert programmed.outside == outside(input_voltage=3, cell_voltage=5)
 
 
+@pytest.mark.filterwarnings("ignore::mdls_cosim.errors.DomainWarning")
 def test_an_input_to_many_tiles_counts_for_each(surrogate):
     programmed = surrogate.program(tensor([1e-5] * 3, [1e-5] * 3).expand(5, 2, 3))
     programmed(tensor([0.35, 0.0], [0.1, 0.0]))
     assert programmed.reads == 10
-    assert programmed.outside == {"conductance": 0, "input voltage": 5, "cell voltage": 5}
+    assert programmed.outside == outside(input_voltage=5, cell_voltage=5)
     programmed(tensor([0.35, 0.0]).expand(5, 1, 2))
     assert programmed.reads == 15
-    assert programmed.outside == {"conductance": 0, "input voltage": 10, "cell voltage": 10}
+    assert programmed.outside == outside(input_voltage=10, cell_voltage=10)
+
+
+def test_larger_and_warmer_tiles_are_outside_smaller_ones_inside(surrogate):
+    cells = torch.full((7, 1, 2), 1e-5, dtype=torch.float64)
+    assert surrogate.for_tile(rows=1, cols=2).program(cells).outside == outside()
+    warm = surrogate.for_tile(rows=3, temperature=350.0)
+    warm.domain = warm.domain.replace(temperature=300.0)
+    with pytest.warns(DomainWarning) as said:
+        assert warm.program(cells.expand(7, 3, 2)[..., [0, 0, 0]]).outside == outside(size=7, temperature=7)
+    assert 'size: got "3x3, 7 times", allowed up to 2x3' in str(said[0].message)
+    assert "350 K, 7 times" in str(said[1].message)
+
+
+def test_a_strict_surrogate_refuses_and_counts(surrogate, tmp_path):
+    surrogate.save(tmp_path / "s.h5")
+    strict = load(tmp_path / "s.h5", strict=True)
+    with pytest.raises(DomainError, match="conductance"):
+        strict.program(tensor([0.0, 1e-5, 1e-5], [1e-5, 1e-5, 1e-5]))
+    programmed = strict.program(tensor([1e-5] * 3, [1e-5] * 3))
+    with pytest.raises(DomainError, match=r"input voltage: got .*0\.4 V, 2 times"):
+        programmed(tensor([0.4, 0.0], [0.4, 0.0]))
+    assert programmed.outside["input voltage"] == 2
+
+
+def test_what_is_missing_from_a_file_is_one_error(surrogate, tmp_path):
+    path = tmp_path / "s.h5"
+    whole = {**surrogate._config(), "provenance": surrogate.provenance.as_dict()}
+    for wrong in (
+        {name: value for name, value in whole.items() if name != "spec"},
+        {**whole, "spec": {**whole["spec"], "rows": "many"}},
+        {**whole, "domain": {"colour": 1}},
+        {**whole, "coefficients": {"third": "abc"}},
+        {**whole, "provenance": {}},
+    ):
+        store.write(path, store.Group("mdls_cosim.surrogate", "1", wrong, {}, {}))
+        with pytest.raises(StoreError, match="not laid out as a surrogate"):
+            load(path).program(tensor([1e-5] * 3, [1e-5] * 3))
+    store.write(path, store.Group("mdls_cosim.surrogate", "99", whole, {}, {}))
+    with pytest.raises(StoreError, match="newer version"):
+        load(path)
 
 
 def test_an_unlimited_domain_counts_only_reads(tile_spec):
@@ -171,4 +225,4 @@ def test_wires_keep_cells_inside_the_domain(tile_spec):
     domain = Domain(rows=1, cols=1, conductances=(1e-6, 1e-4), input_voltage=0.3, cell_voltage=0.16)
     programmed = SeriesSurrogate(spec, domain=domain, coefficients=START).program(tensor([1e-5]))
     programmed(tensor([0.3]))
-    assert programmed.outside == {"conductance": 0, "input voltage": 0, "cell voltage": 0}
+    assert programmed.outside == outside()
