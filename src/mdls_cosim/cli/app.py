@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mdls_cosim.cli.terminal import print_error
-from mdls_cosim.errors import MdlsError, SpiceError
+from mdls_cosim.cli.terminal import print_error, print_warning
+from mdls_cosim.errors import DomainWarning, MdlsError, SpiceError
 
 CANNOT, DEFECT, INTERRUPTED = 2, 3, 130
 
@@ -94,8 +95,17 @@ def options(
     """
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A use outside a fit's domain as one line; other warnings are for programmers, and stay as they are."""
+    if issubclass(category, DomainWarning):
+        print_warning(str(message))
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+
+
 def main() -> None:
     """Runs the command line; the entry point of the installed program."""
+    warnings.showwarning = _show_warning
     try:
         app(prog_name="mdls-cosim")
     except Exception:

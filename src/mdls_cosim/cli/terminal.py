@@ -35,6 +35,11 @@ def print_error(message: str) -> None:
     log().print(f"error: {' '.join(message.split())}", style="red", markup=False, soft_wrap=True)
 
 
+def print_warning(message: str) -> None:
+    """One yellow line on standard error."""
+    log().print(f"warning: {' '.join(message.split())}", style="yellow", markup=False, soft_wrap=True)
+
+
 def print_line(message: str = "", style: str | None = None) -> None:
     """A line of results; not wrapped, so that it can be searched."""
     output().print(message, style=style, markup=False, soft_wrap=True)

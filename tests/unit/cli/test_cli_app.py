@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from mdls_cosim import cli
-from mdls_cosim.errors import ConfigError, SpiceCrash
+from mdls_cosim.errors import ConfigError, DomainWarning, SpiceCrash
 
 INFO = importlib.import_module("mdls_cosim.cli.info")
 """The module whose first step the tests below replace; `cli.info` names it too, but not for the type checker."""
@@ -54,6 +55,21 @@ def test_version(runner: CliRunner) -> None:
     result = runner.invoke(cli.app, ["--version"])
     assert result.exit_code == 0
     assert result.output.startswith("mdls-cosim ")
+
+
+def test_a_use_outside_a_domain_is_one_line_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back afterwards
+    monkeypatch.setattr(
+        importlib.import_module("mdls_cosim.cli.app"),
+        "app",
+        lambda **_: warnings.warn("beyond", DomainWarning, stacklevel=1),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main()
+    assert capsys.readouterr().err == "warning: beyond\n"
 
 
 def test_own_errors_are_one_line_on_standard_error(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
