@@ -15,7 +15,7 @@ from torch import Tensor
 from mdls_cosim import store
 from mdls_cosim.errors import DomainError, DomainWarning, StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
-from mdls_cosim.provenance import Provenance
+from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import format_quantity
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.tiles import TileSpec
@@ -156,6 +156,10 @@ def load(path: str | Path, *, strict: bool = False) -> Surrogate:
             hint="a newer mdls_cosim may know it",
         )
     try:
+        told = {name: value for name, value in group.attributes.items() if name != "provenance"}
+        origin = group.attributes["provenance"]
+        if told != origin["config"] or content_hash({}, told) != origin["content_hash"]:
+            raise StoreError("its content is not what its content hash says", where=str(path))
         loaded = Surrogate._kinds[kind]._from_attributes(group.attributes)
     except (LookupError, TypeError, ValueError) as error:
         raise StoreError(f"not laid out as a surrogate ({error})", where=str(path)) from error

@@ -6,6 +6,7 @@ import torch
 
 from mdls_cosim import store
 from mdls_cosim.errors import DomainError, DomainWarning, InputError, StoreError
+from mdls_cosim.provenance import content_hash
 from mdls_cosim.surrogates import fit, load
 from mdls_cosim.surrogates.domain import Domain
 from mdls_cosim.surrogates.linear import LinearSurrogate
@@ -204,9 +205,16 @@ def test_what_is_missing_from_a_file_is_one_error(surrogate, tmp_path):
         {**whole, "coefficients": {"third": "abc"}},
         {**whole, "provenance": {}},
     ):
+        if wrong["provenance"]:  # signed like one of ours
+            config = {name: value for name, value in wrong.items() if name != "provenance"}
+            wrong["provenance"] = {**wrong["provenance"], "config": config, "content_hash": content_hash({}, config)}
         store.write(path, store.Group("mdls_cosim.surrogate", "1", wrong, {}, {}))
         with pytest.raises(StoreError, match="not laid out as a surrogate"):
             load(path).program(tensor([1e-5] * 3, [1e-5] * 3))
+    other = {**whole, "domain": {**whole["domain"], "input_voltage": 9.0}}
+    store.write(path, store.Group("mdls_cosim.surrogate", "1", other, {}, {}))
+    with pytest.raises(StoreError, match="not what its content hash says"):
+        load(path)
     store.write(path, store.Group("mdls_cosim.surrogate", "99", whole, {}, {}))
     with pytest.raises(StoreError, match="newer version"):
         load(path)
