@@ -5,7 +5,32 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mdls_cosim.analog import AnalogLayer
+from mdls_cosim.analog import AnalogLayer, Hardware
+from mdls_cosim.surrogates import Surrogate
+
+
+@dataclass(frozen=True)
+class FittedSurrogate:
+    """A surrogate by its origin: two of one origin are the same."""
+
+    content_hash: str
+    parents: tuple[str, ...]
+    """Content hashes of the data that it was fitted to."""
+    error: float | None
+    """Its held-out RMS error, a share of the RMS current."""
+
+    @classmethod
+    def of(cls, hardware: Hardware) -> FittedSurrogate | None:
+        """The one that computes the tiles of `hardware`; None on other rungs, and where nothing was fitted."""
+        tile = hardware.tile
+        if hardware.rung != "surrogate" or not isinstance(tile, Surrogate) or not tile.provenance.parents:
+            return None
+        error = None if tile.error is None else tile.error.rms
+        return cls(tile.provenance.content_hash, tile.provenance.parents, error)
+
+    def __str__(self) -> str:
+        error = "" if self.error is None else f", error {100 * self.error:.3g} %"
+        return f"{self.content_hash} from {', '.join(self.parents)}{error}"
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,8 @@ class ConvertedLayer:
     """Beyond the scale of the layer."""
     clipped_conductances: int
     """By the programming error, at the bounds of the cell."""
+    surrogate: FittedSurrogate | None = None
+    """Of the surrogate rung, what its tiles are computed by, where that was fitted."""
 
     @classmethod
     def of(cls, name: str, layer: AnalogLayer) -> ConvertedLayer:
@@ -42,6 +69,7 @@ class ConvertedLayer:
             rung=layer.hardware.rung,
             clipped_weights=layer.clipped_weights,
             clipped_conductances=layer.clipped_conductances,
+            surrogate=FittedSurrogate.of(layer.hardware),
         )
 
 
@@ -69,6 +97,15 @@ class ConversionReport:
         """Weights and conductances clipped, over all layers."""
         return sum(layer.clipped_weights + layer.clipped_conductances for layer in self.converted)
 
+    @property
+    def surrogates(self) -> dict[FittedSurrogate, list[str]]:
+        """Names of the layers on each fitted surrogate: more than one where origins are mixed in the network."""
+        found: dict[FittedSurrogate, list[str]] = {}
+        for layer in self.converted:
+            if layer.surrogate is not None:
+                found.setdefault(layer.surrogate, []).append(layer.name or "(model)")
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "clipped": self.clipped}
 
@@ -92,6 +129,9 @@ class ConversionReport:
                 "skipped",
                 *_table([(layer.name or "(model)", layer.kind, layer.reason) for layer in self.skipped]),
             ]
+        if len(self.surrogates) > 1:
+            lines.append(f"{len(self.surrogates)} surrogates of different origin")
+            lines += [f"  {', '.join(names)}: {surrogate}" for surrogate, names in self.surrogates.items()]
         return "\n".join(lines)
 
 

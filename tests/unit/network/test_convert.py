@@ -9,6 +9,7 @@ from torch import nn
 from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, Dac, Hardware, ProgrammingError
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.network import analog_layers, calibrate, convert
+from mdls_cosim.surrogates import HeldOutError, LinearSurrogate
 
 
 def test_many_states_and_bits_reproduce_the_float_model(classifier, images, ohmic):
@@ -25,6 +26,26 @@ def test_many_states_and_bits_reproduce_the_float_model(classifier, images, ohmi
     assert [layer.name for layer in report.converted] == ["features.0", "features.3", "hidden", "head"]
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
     assert type(classifier.hidden) is nn.Linear
+
+
+def test_surrogates_of_different_origin_in_one_network_are_told(classifier, ohmic):
+    errors = {"p99": 0.01, "classes": {}, "bound": 0.02}
+    first = LinearSurrogate(ohmic, parents=("sha256:a",), error=HeldOutError(rms=0.001, **errors))
+    second = LinearSurrogate(ohmic.replace(sense_resistance=3.0), parents=("sha256:b",))
+    hardware = Hardware(tile=first)
+    _, report = convert(classifier, hardware)
+    assert list(report.surrogates.values()) == [["features.0", "features.3", "hidden", "head"]]
+    assert "different origin" not in str(report)
+    _, report = convert(
+        classifier, hardware, rules={"features.*": {"tile": second}, "head": {"rung": "nodal"}, "hidden": {"states": 4}}
+    )
+    assert list(report.surrogates.values()) == [["features.0", "features.3"], ["hidden"]]
+    lines = str(report).splitlines()
+    place = lines.index("2 surrogates of different origin")
+    assert lines[place + 1] == f"  features.0, features.3: {second.provenance.content_hash} from sha256:b"
+    assert lines[place + 2] == f"  hidden: {first.provenance.content_hash} from sha256:a, error 0.1 %"
+    # What nothing was fitted for has no origin.
+    assert not convert(classifier, Hardware(tile=ohmic))[1].surrogates
 
 
 def test_shared_layers_stay_shared(classifier, ideal):
