@@ -25,18 +25,27 @@ class Table:
 
 
 def class_table(validation: Mapping[str, Any]) -> Table | None:
-    """RMS error by case class. Names "conductances / inputs" make a grid of the two."""
+    """RMS error by case class, with its interval if there is one. Names "conductances / inputs" make a grid."""
     classes = validation.get("classes") or {}
     if not classes:
         return None
-    pairs = {tuple(name.split(" / ", 1)): value for name, value in classes.items()}
+    told = {
+        name: _with_interval(error, (validation.get("intervals") or {}).get(name)) for name, error in classes.items()
+    }
+    pairs = {tuple(name.split(" / ", 1)): text for name, text in told.items()}
     if any(len(pair) != 2 for pair in pairs):
-        return Table(
-            ("Case class", "RMS error"), tuple((words(name), error_percent(classes[name])) for name in classes)
-        )
+        return Table(("Case class", "RMS error"), tuple((words(name), text) for name, text in told.items()))
     tiles, inputs = (tuple(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
-    rows = [(capital(words(tile)), *(error_percent(pairs.get((tile, each))) for each in inputs)) for tile in tiles]
+    rows = [(capital(words(tile)), *(pairs.get((tile, each), "–") for each in inputs)) for tile in tiles]
     return Table(("Conductances", *(f"{capital(words(each))} inputs" for each in inputs)), tuple(rows))
+
+
+def _with_interval(error: float, interval: Sequence[float] | None) -> str:
+    """An error, and the 95 % interval behind it."""
+    if interval is None:
+        return error_percent(error)
+    low, high = (error_percent(end) for end in interval)
+    return f"{error_percent(error)} ({low.removesuffix('%').strip()} – {high.removesuffix('%').strip()})"
 
 
 def fitted_parameters(spec: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:

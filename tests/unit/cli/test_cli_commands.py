@@ -153,15 +153,22 @@ class TestValidate:
         def validate(surrogate: object, **asked: Any) -> Validation:
             asked["progress"](4, 4)
             answer.update(asked)
-            return Validation({"uniform / dense": answer["worst"]}, bound=0.0024, cases=asked["cases"])
+            return Validation({"uniform / dense": answer["worst"]}, bound=0.0024, cases=asked["cases"], size=(16, 32))
 
         monkeypatch.setattr(surrogates, "validate", validate)
         return answer
 
     def test_within_the_bound(self, answer: dict[str, Any], surrogate_file: Path) -> None:
-        code, said, _ = run("validate", surrogate_file, "--cases", "6", "--seed", "7", "--workers", "2")
+        code, said, _ = run(
+            "validate", surrogate_file, "--cases", "6", "--seed", "7", "--workers", "2", "--size", "16x32"
+        )
         assert code == 0
         assert (answer["cases"], answer["seed"], answer["workers"]) == (6, 7, 2)
+        assert (answer["rows"], answer["cols"]) == (16, 32)
+        assert "6 tiles of 16x32, seed 7" in said
+        code, _, error = run("validate", surrogate_file, "--size", "16by32")
+        assert code == 2
+        assert "not a size of tiles" in error
         assert said.splitlines()[-1].startswith("Valid: the worst class shows 0.200 %, the recorded bound is 0.240 %")
 
     @pytest.mark.parametrize("worst", [0.0025, math.nan])

@@ -79,6 +79,12 @@ def test_class_names_of_two_parts_make_a_grid() -> None:
     )
 
 
+def test_errors_are_shown_with_their_intervals() -> None:
+    table = class_table({"classes": {"a / b": 0.01, "a / c": 0.02}, "intervals": {"a / b": (0.005, 0.0125)}})
+    assert table is not None
+    assert table.rows == (("A", "1.00\u00a0% (0.500 – 1.25)", "2.00\u00a0%"),)
+
+
 def test_fitted_parameters_pair_the_tile_with_its_reference() -> None:
     fitted = {
         "rows": 4,

@@ -1,12 +1,18 @@
 """Validation on fresh draws: it passes a good surrogate and catches a wrong one."""
 
+import importlib
+
+import numpy as np
 import pytest
+import torch
 
 from mdls_cosim.characterize import CONDUCTANCE_CLASSES, INPUT_CLASSES
-from mdls_cosim.errors import InputError
+from mdls_cosim.errors import DomainWarning, InputError
 from mdls_cosim.surrogates import fit, validate
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.series import SeriesSurrogate
+
+validation = importlib.import_module("mdls_cosim.surrogates.validate")  # the package's own name for it is the function
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,40 @@ def test_the_seed_decides_the_draws(surrogate, engine):
     assert first.classes == pytest.approx(again.classes, rel=1e-6)
     assert first.classes != pytest.approx(other.classes, rel=1e-3)
     assert {name.split(" / ")[0] for name in first.classes} == set(CONDUCTANCE_CLASSES[:2])
+
+
+@pytest.mark.ngspice
+def test_tiles_of_another_size(surrogate, engine):
+    smaller = validate(surrogate, cases=5, rows=4, cols=3, engine=engine)
+    assert smaller.size == (4, 3)
+    assert smaller.passed
+    with pytest.warns(DomainWarning, match="size: got .8x5, 5 times., allowed up to 6x5"):
+        larger = validate(surrogate, cases=5, rows=8, engine=engine)
+    assert larger.size == (8, 5)
+
+
+@pytest.mark.ngspice
+def test_classes_of_three_tiles_have_intervals(surrogate, engine):
+    few = validate(surrogate, cases=10, engine=engine)
+    assert not few.intervals
+    more = validate(surrogate, cases=15, engine=engine)
+    assert set(more.intervals) == set(more.classes)
+    for name, (low, high) in more.intervals.items():
+        assert low <= more.classes[name] <= high
+
+
+def test_intervals_hold_the_true_error_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    names = np.full((20, 4), "all")
+    inside = 0
+    for _ in range(200):
+        # Tiles differ in how well they are met, their reads alike: only tiles are independent.
+        size = 0.01 * generator.lognormal(0.0, 0.3, (20, 1, 1))
+        missed = torch.as_tensor(size * generator.normal(size=(20, 4, 6)))
+        currents = torch.ones(20, 4, 6, dtype=torch.float64)
+        low, high = validation._intervals(missed, currents, names, generator)["all"]
+        inside += low <= 0.01 * np.exp(0.3**2) <= high  # root of the mean square of a lognormal
+    assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_no_cases_are_refused(surrogate):
