@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from level1 import Level1
 from scipy.optimize import brentq
 
-from mdls_cosim.devices import Device, ExponentialSelector, Ohmic, PolynomialRead, Sinh, ThresholdSelector
+from mdls_cosim.devices import Device, ExponentialSelector, Nmos, Ohmic, PolynomialRead, Sinh, ThresholdSelector
 from mdls_cosim.errors import NotAvailable
 from mdls_cosim.fidelity.cell_law import DeviceLaw, SeriesLaw, cell_law
 from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
@@ -33,7 +35,7 @@ def series_current(device: Device, conductance: float, voltage: float, temperatu
 
 @pytest.mark.parametrize("device", [Ohmic(), Sinh(nonlinearity=5.0), PolynomialRead()], ids=lambda each: each.model)
 def test_both_parts_carry_the_same_current_and_share_the_voltage(device: Device) -> None:
-    law = SeriesLaw(SelectorCell(device=device, selector=SELECTOR))  # pyright: ignore[reportArgumentType]
+    law = SeriesLaw(device, SELECTOR.current)
     conductances = (6e-5, 2e-4) if isinstance(device, PolynomialRead) else (1e-9, 1e-6, 1e-4)
     states = torch.tensor(conductances, dtype=torch.float64)
     found = law.current(torch.tensor(VOLTAGES, dtype=torch.float64)[:, None], states)
@@ -42,14 +44,14 @@ def test_both_parts_carry_the_same_current_and_share_the_voltage(device: Device)
 
 
 def test_derivatives_are_those_of_the_equation() -> None:
-    law = SeriesLaw(SelectorCell(device=Sinh(nonlinearity=3.0), selector=SELECTOR))
+    law = SeriesLaw(Sinh(nonlinearity=3.0), SELECTOR.current)
     voltages = torch.tensor([0.7, -0.9, 0.2, -0.01], dtype=torch.float64, requires_grad=True)
     states = torch.tensor([10.0, 2.0, 50.0, 7.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v, g: 1e6 * law.current(v, 1e-6 * g), (voltages, states))
 
 
 def test_at_rest_two_conductances_are_in_series() -> None:
-    law = SeriesLaw(SelectorCell(device=Ohmic(), selector=SELECTOR))
+    law = SeriesLaw(Ohmic(), SELECTOR.current)
     voltage = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     states = torch.tensor([1e-9, 1e-7, 1e-4], dtype=torch.float64)
     current = law.current(voltage, states)
@@ -71,7 +73,57 @@ def test_temperature_reaches_the_memristor() -> None:
     assert float(alone.current(volt, state)) == pytest.approx(float(device.current(0.5, 1e-6, 350.0)), rel=1e-6)
 
 
-@pytest.mark.parametrize("cell", [SelectorCell(selector=ThresholdSelector()), TransistorCell()], ids=lambda c: c.model)
-def test_other_cells_are_refused_by_name(cell) -> None:
-    with pytest.raises(NotAvailable, match=f"{cell.model} cells"):
-        cell_law(TileSpec(rows=2, cols=2, cell=cell))
+FETS = {
+    "plain": Nmos(),
+    "body effect and modulation": Nmos(body_effect=0.5, channel_modulation=0.1, threshold_voltage=0.5),
+}
+
+
+@pytest.mark.parametrize("name", FETS)
+def test_the_channel_is_that_of_level_1(name: str) -> None:
+    fet = FETS[name]
+    model = Level1(
+        fet.threshold_voltage, fet.transconductance, fet.width / fet.length, fet.body_effect, fet.surface_potential,
+        fet.channel_modulation,
+    )  # fmt: skip
+    volts = np.linspace(-1.0, 1.5, 26)
+    drain, source = np.meshgrid(volts, volts)
+    for gate in (-0.5, 0.6, 1.8):
+        wanted = np.vectorize(lambda d, s, gate=gate: model.drain_current(d, gate, s))(drain, source)
+        np.testing.assert_allclose(fet.current(drain, gate, source), wanted, rtol=1e-12, atol=1e-20)
+        found = fet.current(torch.as_tensor(drain), gate, torch.as_tensor(source))
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12, atol=1e-20)
+
+
+@pytest.mark.parametrize("name", FETS)
+@pytest.mark.parametrize("gate", [0.3, 1.8])
+def test_memristor_and_transistor_carry_one_current(name: str, gate: float) -> None:
+    fet, device = FETS[name], Sinh(nonlinearity=3.0)
+    spec = TileSpec(rows=2, cols=2, cell=TransistorCell(device=device, transistor=fet, gate_voltage=gate))
+    states = torch.tensor([1e-6, 1e-4], dtype=torch.float64)
+    found = cell_law(spec).current(torch.tensor(VOLTAGES, dtype=torch.float64)[:, None], states)
+    for voltage, row in zip(VOLTAGES, found.tolist(), strict=True):
+        for conductance, current in zip(states.tolist(), row, strict=True):
+
+            def mismatch(drain: float, voltage: float = voltage, conductance: float = conductance) -> float:
+                through = fet.current(np.array(drain), gate, np.array(0.0))
+                return float(through) - float(device.current(voltage - drain, conductance))
+
+            drain = brentq(mismatch, min(voltage, 0.0), max(voltage, 0.0), xtol=1e-18, rtol=1e-14)
+            wanted = float(fet.current(np.array(drain), gate, np.array(0.0)))
+            assert current == pytest.approx(wanted, rel=1e-8, abs=1e-18)
+    # A closed transistor passes nothing of either sign, but for a drain below the gate's threshold.
+    assert gate > 1 or not found[torch.tensor(VOLTAGES) > -0.1].any()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TileSpec(rows=2, cols=2, cell=SelectorCell(selector=ThresholdSelector())),
+        TileSpec(rows=2, cols=2, cell=TransistorCell(), temperature=350.0),
+    ],
+    ids=lambda spec: spec.cell.model,
+)
+def test_other_cells_are_refused_by_name(spec: TileSpec) -> None:
+    with pytest.raises(NotAvailable, match=f"{spec.cell.model} cells"):
+        cell_law(spec)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from mdls_cosim.config import Config
+from mdls_cosim.devices.base import Array, namespace
 from mdls_cosim.quantities import Amplitude, Length, RootVoltage, Transconductance, Voltage
 
 
@@ -38,6 +39,25 @@ class Nmos(Config):
     """lambda [1/V]."""
 
     spice_model: ClassVar[str] = "nmos1"
+
+    def current(self, drain: Array, gate: float, source: Array) -> Array:
+        """I_D [A] from drain to source at 300 K, terminal voltages against ground, the bulk's [V]; without junctions.
+
+        Below ground the root of the body effect goes on along its tangent, as SPICE's does.
+        """
+        xp = namespace(drain, source)
+        forward = drain >= source
+        low, across = xp.where(forward, source, drain), xp.where(forward, drain - source, source - drain)
+        root = self.surface_potential**0.5
+        above = xp.where(low > 0, low, 0 * low)
+        tangent = root + xp.where(low > 0, 0 * low, low) / (2 * root)
+        body = xp.where(low > 0, xp.sqrt(self.surface_potential + above), xp.maximum(tangent, 0.0))
+        over = xp.maximum(gate - low - (self.threshold_voltage + self.body_effect * (body - root)), 0.0)
+        # Beyond pinch-off the channel's own share of the voltage stays.
+        channel = xp.minimum(across, over)
+        factor = self.transconductance * self.width / self.length * (1 + self.channel_modulation * across)
+        size = factor * (over - channel / 2) * channel
+        return xp.where(forward, size, -size)
 
     def spice_parameters(self) -> dict[str, Any]:
         """Parameters of the SPICE twin."""
