@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.devices import MetastableSwitch
+from mdls_cosim.fidelity import NodalTile, krylov, nonlinear
 
 FOUR = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
 
@@ -75,3 +76,45 @@ def test_voltages_broadcast_to_several_tiles(tile_spec, draw_tile, draw_voltages
         NodalTile(spec, tolerance=1e-12).program(tile)(alone).sum().backward()
         parts.append(alone.grad)
     np.testing.assert_allclose(voltages.grad, torch.stack(parts).sum(0), rtol=1e-9)
+
+
+ASYMMETRIC = MetastableSwitch(memory_share=0.6, forward_current=2e-5, forward_slope=9.0, reverse_current=1e-6)
+
+
+@pytest.mark.parametrize("wire", [1.0, 200.0])
+def test_asymmetric_cells(wire, tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(3, 4, cell=ASYMMETRIC, row_line_resistance=wire, column_line_resistance=2 * wire)
+    scaled = torch.as_tensor(draw_tile((3, 4), 6, 6e-4, 1e-3, open_share=0.0) / SIEMENS).requires_grad_()
+    voltages = torch.as_tensor(draw_voltages((2, 3), 6)).requires_grad_()
+
+    def currents(x, v):
+        return NodalTile(spec, tolerance=1e-13).program(x * SIEMENS)(v) / (100 * AMPERES)
+
+    assert torch.autograd.gradcheck(currents, (scaled, voltages), eps=1e-5, atol=1e-6, rtol=1e-6)
+
+
+def test_cells_too_steep_for_conjugate_gradients(monkeypatch, tile_spec, draw_tile, draw_voltages):
+    spec = tile_spec(4, 3, nonlinearity=6.0, row_line_resistance=50.0)
+    conductances = torch.as_tensor(draw_tile((2, 4, 3), 7))
+    gradients = []
+    for steps in (krylov._STEPS, 0):
+        voltages = torch.as_tensor(draw_voltages((2, 3, 4), 7)).requires_grad_()
+        programmed = NodalTile(spec, tolerance=1e-13).program(conductances)
+        currents = programmed(voltages)
+        monkeypatch.setattr(krylov, "_STEPS", steps)
+        monkeypatch.setattr(krylov, "_ROUNDS", 1 if steps == 0 else krylov._ROUNDS)
+        currents.square().sum().backward()
+        gradients.append(voltages.grad)
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=0, atol=1e-11 * float(gradients[0].abs().max()))
+
+
+def test_derivatives_need_no_factorisation(monkeypatch, tile_spec, draw_tile, draw_voltages):
+    # So memory stays that of a few arrays of cell voltages, whatever the tile's size.
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(nonlinear, "factorise", refuse)
+    spec = tile_spec(16, 12, nonlinearity=10.0, row_line_resistance=100.0)
+    voltages = torch.as_tensor(draw_voltages((3, 16), 8, 0.2)).requires_grad_()
+    NodalTile(spec).program(torch.as_tensor(draw_tile((16, 12), 8)))(voltages).sum().backward()
+    assert float(voltages.grad.abs().min()) > 0

@@ -11,6 +11,7 @@ from mdls_cosim.analog.periphery import AnyAdc, AnyDac, IdealAdc, IdealDac
 from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
+from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.quantities import Amplitude, Conductance
 from mdls_cosim.surrogates import LinearSurrogate
 from mdls_cosim.tiles import TileSpec
@@ -92,7 +93,7 @@ class Hardware(Config):
     def _surrogate(self) -> TileModel:
         if not isinstance(self.tile, TileSpec):
             return self.tile
-        if not self.tile.passive_cell.linear:
+        if not cell_law(self.tile).linear:
             raise ConfigError(
                 f"a bare TileSpec has an exact surrogate for ohmic cells only; {type(self.tile.cell).__name__} cells "
                 "need a fitted one",

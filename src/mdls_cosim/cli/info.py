@@ -44,6 +44,8 @@ def info(
     print_table(_array_table(group), "Arrays")
     if "spec" in attributes:
         _print_surrogate(attributes)
+    elif group.encoding_type == "mdls_cosim.pulse_surrogate":
+        _print_pulse_surrogate(attributes)
     else:
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
         print_pairs(settings_table(_variants(group)), "Variants")
@@ -76,6 +78,20 @@ def _print_surrogate(attributes: Mapping[str, Any]) -> None:
         totals = {name: error_percent(error.get(name)) for name in ("rms", "p99", "bound")}
         print_pairs(settings_table(totals), "Error over all classes")
     print_pairs(settings_table(attributes.get("coefficients") or {}), "Coefficients")
+
+
+def _print_pulse_surrogate(attributes: Mapping[str, Any]) -> None:
+    from mdls_cosim.report import settings_table
+    from mdls_cosim.report.wording import error_percent
+
+    print_pairs(settings_table(attributes.get("domain") or {}), "Domain (uses outside it are counted)")
+    error = dict(attributes.get("error") or {})
+    if error:
+        shown = {name: error_percent(error.get(name)) for name in ("train", "worst", "step")}
+        print_pairs(
+            settings_table({**shown, "held out": error.get("held_out")}), "Error on held-out trains, of the range"
+        )
+    print_pairs(settings_table({"spread of the speed": attributes.get("spread")}), "From cycle to cycle")
 
 
 def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -25,7 +25,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mdls_cosim.errors import InputError
+from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.tiles import TileSpec
 
 Ohms = float | Tensor
@@ -33,16 +33,31 @@ Ohms = float | Tensor
 
 @dataclass(frozen=True)
 class Wires:
-    """The four resistances of a tile [ohm]; tensors where they are differentiated."""
+    """The resistances of a tile [ohm]; tensors where they are differentiated or differ.
+
+    `nested.py` takes one for each line, (rows,) or (cols,), or of the lines' wire one for each segment,
+    (rows, cols - 1) and (rows - 1, cols); the sweep below takes the same for all lines.
+    """
 
     row_line: Ohms
     column_line: Ohms
     driver: Ohms
     sense: Ohms
+    far_driver: Ohms | None = None
+    """Of a second driver of the same voltage at the far end of each row line; None: there is none."""
 
     @classmethod
     def of(cls, spec: TileSpec) -> Wires:
-        return cls(spec.row_line_resistance, spec.column_line_resistance, spec.driver_resistance, spec.sense_resistance)
+        """At the tile's temperature; an amplifier's input resistance R_f/(1 + gain) counts to the sense side."""
+        amplifier = spec.amplifier
+        input_resistance = amplifier.feedback_resistance / (1 + amplifier.gain) if amplifier is not None else 0.0
+        return cls(
+            spec.row_line_resistance * spec.wire_factor,
+            spec.column_line_resistance * spec.wire_factor,
+            spec.driver_resistance,
+            spec.sense_resistance + input_resistance,
+            spec.driver_resistance if spec.drive == "double" else None,
+        )
 
     def mirrored(self) -> Wires:
         """Of the tile read the other way round: rows as columns, drivers as sense nodes."""
@@ -239,7 +254,17 @@ class Sweep:
 
 
 def factorise(conductances: Tensor, wires: Wires) -> Sweep:
-    """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S]."""
+    """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S].
+
+    Raises:
+        NotAvailable: rows driven at both ends, or lines that differ.
+    """
+    four = (wires.row_line, wires.column_line, wires.driver, wires.sense)
+    if wires.far_driver is not None or any(isinstance(each, Tensor) and each.ndim for each in four):
+        raise NotAvailable(
+            "the sweep along the columns knows equal lines driven at one end only",
+            hint="of ohmic cells the currents and the power are available",
+        )
     *tiles, rows, cols = conductances.shape
     flat = conductances.reshape(-1, rows, cols)
     columns = eliminate_column_lines(flat.mT, wires.column_line, wires.sense)
@@ -254,32 +279,3 @@ def factorise(conductances: Tensor, wires: Wires) -> Sweep:
         columns.resistances().reshape(*tiles, cols, rows, rows),
         torch.stack(onwards[::-1]).reshape(cols, *tiles, rows, rows),
     )
-
-
-def effective_conductances(conductances: Tensor, wires: Wires) -> Tensor:
-    """The exact W with I = V W for conductances (*tiles, rows, cols) [S].
-
-    W of the same circuit read the other way round is its transpose (reciprocity), so the cheaper side is eliminated:
-    about 3 min(M N^3, N M^3) multiplications.
-    """
-    *tiles, rows, cols = conductances.shape
-    if rows > cols:
-        return mirror(effective_conductances(mirror(conductances), wires.mirrored()))
-    columns = eliminate_column_lines(conductances.reshape(-1, rows, cols).mT, wires.column_line, wires.sense)
-    outputs = columns.outputs[..., None]
-    # [Y | C]: what the tile from this column on draws, and C^T u its column currents. Q commutes with Y and is
-    # symmetric, so one solve carries both past a wire.
-    both = torch.cat([columns.admittance(cols - 1), outputs[:, cols - 1]], -1)
-    for col in range(cols - 2, -1, -1):
-        past = _past(wires.row_line, both)
-        both = torch.cat([columns.admittance(col).add_(past[..., :rows]), past[..., rows:], outputs[:, col]], -1)
-    return _past(wires.driver, both)[..., rows:].flip(-1).reshape(*tiles, rows, cols)
-
-
-def _past(resistance: Ohms, both: Tensor) -> Tensor:
-    """(I + r Y)^-1 [Y | C]."""
-    rows = both.shape[-2]
-    matrix = _shifted(resistance, both[..., :rows])
-    if rows > _CHOLESKY_SIZE:
-        return torch.linalg.solve_ex(matrix, both)[0]
-    return torch.cholesky_solve(both, torch.linalg.cholesky_ex(matrix)[0])

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdls_cosim.errors import InputError, NotAvailable
+from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.tiles import TileSpec
 
 
@@ -30,10 +31,16 @@ class TileModel(ABC):
             InputError: the wrong shape; a conductance that is negative, not finite, or of no state of the device.
             NotAvailable: a tile that only its SPICE circuit can describe, on any rung but that one.
         """
+        self.check(conductances)
+        return self._program(conductances)
+
+    def check(self, conductances: Tensor) -> None:
+        """What `program` raises, without programming."""
         check_conductances(self.spec, conductances)
         if not self.any_circuit:
-            self.spec.passive_cell.check_range(conductances, self.spec.reference_voltage)
-        return self._program(conductances)
+            cell_law(self.spec)
+        if self.spec.device is not None:
+            self.spec.device.check_range(conductances, self.spec.reference_voltage)
 
     @abstractmethod
     def _program(self, conductances: Tensor) -> Programmed: ...

@@ -2,44 +2,80 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mdls_cosim.devices import ROOM_TEMPERATURE
 from mdls_cosim.errors import InputError, NotAvailable
-from mdls_cosim.fidelity.elimination import Wires, effective_conductances, factorise
-from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances
-from mdls_cosim.fidelity.nonlinear import Cells, chord, newton, refuse_unconverged
+from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.fidelity.elimination import Wires, factorise
+from mdls_cosim.fidelity.interface import Programmed, TileModel, check_voltages
+from mdls_cosim.fidelity.line_modes import Lines
+from mdls_cosim.fidelity.nested import drawn_conductances, effective_conductances
+from mdls_cosim.fidelity.nonlinear import (
+    Cells,
+    Found,
+    factorised_newton,
+    implicit_step,
+    linearise,
+    refuse_unconverged,
+    solve,
+)
 from mdls_cosim.tiles import TileSpec
 
 # Numbers held at once in the largest intermediate array: a quarter of a gigabyte with the copies of the solver.
 _CHUNK = 1_000_000
+# Cells times inputs that a non-linear solve carries at once: what its arrays keep in a processor's caches, or what
+# keeps an accelerator busy.
+_CELLS_PER_THREAD = 131_072
+_CELLS_ON_ACCELERATOR = 8_000_000
+# Inputs that tell how much cells conduct on average.
+_SAMPLE = 8
 
 
 class NodalTile(TileModel):
     """Kirchhoff's laws at every node, with linear or non-linear cells.
 
-    Computes in float64 whatever the dtype of the inputs, and answers in theirs. Ohmic cells: `program` computes the
-    exact effective conductance matrix, and a read is one matmul. Other cells: every read is solved iteratively
-    (`nonlinear.py`) to `tolerance`, the largest violation of Kirchhoff's current law at any node relative to the
-    largest cell current. Differentiable in conductances and voltages on both ways.
+    Answers in the dtype of its inputs, whatever it computes in. Ohmic cells: `program` computes the exact effective
+    conductance matrix (`nested.py`), and a read is one matmul; rows may be driven at both ends. Other cells: every
+    read is solved iteratively (`nonlinear.py`) to `tolerance`, the largest violation of Kirchhoff's current law at
+    any node relative to the largest cell current. Differentiable in conductances and voltages on both ways.
+
+    Args:
+        precision: "float32" programs ohmic cells in single precision, within 1e-5 of the RMS current.
+
+    Raises:
+        InputError: a tolerance out of range, or float32 for cells that are solved to a tolerance.
     """
 
-    def __init__(self, spec: TileSpec, tolerance: float = 1e-10) -> None:
+    def __init__(
+        self, spec: TileSpec, tolerance: float = 1e-10, precision: Literal["float64", "float32"] = "float64"
+    ) -> None:
         if not 1e-14 <= tolerance <= 1e-2:
             raise InputError("tolerance is out of range", value=tolerance, limit="1e-14 to 1e-2")
+        if precision not in ("float64", "float32"):
+            raise InputError("unknown precision", value=precision, limit="float64 or float32")
+        if precision == "float32" and not getattr(spec.cell, "linear", False):
+            raise InputError(
+                "only ohmic cells are programmed in float32", value=precision, hint='leave precision at "float64"'
+            )
         self.spec = spec
         self.tolerance = tolerance
+        self.precision = precision
 
     def program(self, conductances: Tensor) -> ProgrammedNodal:
         """As `TileModel.program`; of ohmic cells the result has `effective_conductances`."""
-        check_conductances(self.spec, conductances)
+        self.check(conductances)
         return self._program(conductances)
 
     def _program(self, conductances: Tensor) -> ProgrammedNodal:
-        return (_Linear if self.spec.passive_cell.linear else _Nonlinear)(self.spec, conductances, self.tolerance)
+        if not cell_law(self.spec).linear:
+            return _Nonlinear(self.spec, conductances, self.tolerance)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        return _Linear(self.spec, conductances, self.tolerance, dtype)
 
 
 class ProgrammedNodal(Programmed):
@@ -49,19 +85,37 @@ class ProgrammedNodal(Programmed):
         super().__init__(spec, conductances)
         self.tolerance = tolerance
         self._wires = Wires.of(spec)
-        self._states = spec.passive_cell.state_for(conductances.double(), spec.reference_voltage)
+        self._law = cell_law(spec)
+        assert spec.device is not None  # a cell with a law has a memristor
+        self._states = spec.device.state_for(conductances.double(), spec.reference_voltage)
+        # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
+        self._gain = 1.0 if spec.amplifier is None else spec.amplifier.gain / (1 + spec.amplifier.gain)
 
     @property
     def effective_conductances(self) -> Tensor:
-        """The exact W with I = V W, (*tiles, rows, cols) [S], float64.
+        """The exact W with I = V W, (*tiles, rows, cols) [S], in the tile's precision.
 
         Raises:
             NotAvailable: the cells are not ohmic, so the currents are not linear in the voltages.
         """
         raise NotAvailable(
-            f"tiles of {self.spec.passive_cell.spice_model} cells have no effective conductance matrix",
+            f"tiles of {self.spec.cell.model} cells have no effective conductance matrix",
             hint="their currents are not linear in the voltages; use a Surrogate, or Ohmic() cells",
         )
+
+    def transposed_currents(self, voltages: Tensor) -> Tensor:
+        """Currents into the drivers' ends of the rows, (*tiles, batch, rows) [A], under voltages at the sense ends of
+        the columns, (*tiles, batch, cols) [V]: V W^T by reciprocity, every resistance where it is.
+
+        With the drivers moved to the columns it is another circuit: a TileSpec of its own.
+
+        Raises:
+            NotAvailable: the cells are not ohmic, or the columns end in amplifiers.
+        """
+        check_voltages(self.spec.replace(rows=self.spec.cols), self.conductances.shape[:-2], voltages)
+        if self.spec.amplifier is not None:
+            raise NotAvailable("an amplifier reads one way only", hint="Ask a tile without `amplifier`.")
+        return voltages @ self.effective_conductances.mT.to(voltages)
 
     def cell_voltages(self, voltages: Tensor) -> Tensor:
         return self._solution(voltages)[0].to(voltages)
@@ -70,7 +124,7 @@ class ProgrammedNodal(Programmed):
         # All current that a driver delivers flows through the cells of its row.
         cell_voltages, _ = self._solution(voltages)
         states = self._states[..., None, :, :]
-        drawn = self.spec.passive_cell.current(cell_voltages, states).sum(-1)
+        drawn = self._law.current(cell_voltages, states).sum(-1)
         return (drawn * voltages.double()).sum(-1).to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,22 +133,28 @@ class ProgrammedNodal(Programmed):
 
 
 class _Linear(ProgrammedNodal):
-    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float, dtype: torch.dtype) -> None:
         super().__init__(spec, conductances, tolerance)
-        tiles = conductances.shape[:-2]
         # Of a linear cell I/V is the same at every voltage, whatever its state is.
         self._double = conductances.double()
-        flat = self._double.reshape(-1, spec.rows, spec.cols)
-        step = max(1, _CHUNK // (spec.rows * spec.cols * min(spec.rows, spec.cols)))
-        chunks = [effective_conductances(chunk, self._wires) for chunk in flat.split(step)]
-        self._effective = torch.cat(chunks).reshape(*tiles, spec.rows, spec.cols)
+        if spec.temperature != ROOM_TEMPERATURE:
+            self._double = self._law.current(torch.ones_like(self._states), self._states)
+        self._dtype = dtype
+        self._effective = effective_conductances(self._double.to(dtype), self._wires)
+        self._drawn: Tensor | None = None  # what power() needs, from its first call on
 
     @property
     def effective_conductances(self) -> Tensor:
-        return self._effective
+        return self._gain * self._effective
+
+    def power(self, voltages: Tensor) -> Tensor:
+        if self._drawn is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
+            self._drawn = drawn_conductances(self._double.to(self._dtype), self._wires)
+        driven = voltages.double()
+        return ((driven @ self._drawn.to(driven)) * driven).sum(-1).to(voltages)
 
     def _currents(self, voltages: Tensor) -> Tensor:
-        return voltages @ self._effective.to(voltages)
+        return voltages @ self.effective_conductances.to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         sweep = factorise(self._double, self._wires)
@@ -107,94 +167,77 @@ class _Linear(ProgrammedNodal):
 
 
 class _Nonlinear(ProgrammedNodal):
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
+        super().__init__(spec, conductances, tolerance)
+        self._lines = Lines.of(self._wires, spec.rows, spec.cols, self._states)
+
     def _currents(self, voltages: Tensor) -> Tensor:
-        return self._solution(voltages)[1].to(voltages)
+        return self._gain * self._solution(voltages)[1].to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         rows, cols, batch = self.spec.rows, self.spec.cols, voltages.shape[-2]
         tiles = torch.broadcast_shapes(self._states.shape[:-2], voltages.shape[:-2])
-        states = self._states.expand(*tiles, rows, cols).reshape(tiles.numel(), rows, cols)
-        driven = voltages.double().expand(*tiles, batch, rows).reshape(tiles.numel(), batch, rows)
-        needs_gradient = torch.is_grad_enabled() and (states.requires_grad or driven.requires_grad)
+        # Solved as (tiles, rows, batch, cols): products along either kind of line are then one for all inputs.
+        states = self._states.expand(*tiles, rows, cols).reshape(tiles.numel(), rows, 1, cols)
+        driven = voltages.double().expand(*tiles, batch, rows).reshape(tiles.numel(), batch, rows).mT
+        cells = Cells(self._law, states)
         with torch.no_grad():
             cell_voltages, currents, residual = self._solve(states.detach(), driven.detach())
         refuse_unconverged(residual, self.tolerance)
-        if needs_gradient:
-            cell_voltages, currents = self._with_gradient(states, driven, cell_voltages)
-        return cell_voltages.reshape(*tiles, batch, rows, cols), currents.reshape(*tiles, batch, cols)
-
-    def _solve(self, states: Tensor, driven: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """states (tiles, rows, cols), driven (tiles, batch, rows): chunk by chunk, so that memory stays bounded."""
-        tiles, batch, rows = driven.shape
-        cols = self.spec.cols
-        cell_voltages = driven.new_empty((tiles, batch, rows, cols))
-        currents = driven.new_empty((tiles, batch, cols))
-        residual = driven.new_empty((tiles, batch))
-        if not batch or not tiles:
-            return cell_voltages, currents, residual
-        amplitude = self._amplitude(driven)
-        for some in _pieces(tiles, max(1, _CHUNK // (cols * rows * max(rows, 16)))):
-            cells = Cells(self.spec.passive_cell, states[some].mT[..., None])
-            sweep = factorise(cells.middle_slope(amplitude).mT, self._wires)
-            for part in _pieces(batch, max(1, _CHUNK // (len(states[some]) * rows * cols))):
-                inputs = driven[some, part].mT
-                found = chord(cells, sweep, inputs, self.tolerance)
-                found = self._settle(cells, inputs, *found)
-                cell_voltages[some, part] = _batch_first(found[0])
-                currents[some, part] = found[1].mT
-                residual[some, part] = found[2]
-        return cell_voltages, currents, residual
-
-    def _settle(
-        self, cells: Cells, inputs: Tensor, cell_voltages: Tensor, currents: Tensor, residual: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Newton for the inputs that the chord iteration left over."""
-        tile, column = (~(residual <= self.tolerance)).nonzero(as_tuple=True)
-        size = max(1, _CHUNK // (self.spec.rows**2 * self.spec.cols))
-        for some in _pieces(len(tile), size):
-            where = (tile[some], slice(None), slice(None), column[some])
-            one = Cells(cells.device, cells.states[tile[some]])
-            driven = inputs[tile[some], :, column[some]][..., None]
-            start = torch.zeros_like(cell_voltages[where])[..., None]
-            voltages, current, left = newton(one, self._wires, driven, start, self.tolerance)
-            cell_voltages[where] = voltages[..., 0]
-            currents[tile[some], :, column[some]] = current[..., 0]
-            residual[tile[some], column[some]] = left[..., 0]
-        return cell_voltages, currents, residual
-
-    def _amplitude(self, driven: Tensor) -> float:
-        """Bound on the cell voltages for the middle slope [V]: the input amplitude, rounded up in steps of 25 %.
-
-        With inputs of both signs a cell may see more than the amplitude; the iteration then contracts more slowly.
-        """
-        largest = float(driven.abs().max())
-        if not largest:
-            return 0.0
-        return 1.25 ** math.ceil(math.log(largest) / math.log(1.25))
-
-    def _with_gradient(self, states: Tensor, driven: Tensor, solved: Tensor) -> tuple[Tensor, Tensor]:
-        """One differentiable Newton step at the solution: it stays there, and has the solution's exact gradient.
-
-        (Implicit function theorem: the factorised Jacobian at the solution needs no gradient of its own.)
-        """
-        tiles, batch, rows, cols = solved.shape
-        one_input = states[:, None].expand(-1, batch, -1, -1).reshape(-1, rows, cols)
-        cells = Cells(self.spec.passive_cell, one_input.mT[..., None])
-        at = solved.reshape(-1, rows, cols).mT[..., None]
-        slope = cells.slope(at)
-        with torch.no_grad():
-            sweep = factorise(slope[..., 0].mT, self._wires)
-        source = cells.current(at) - slope * at
-        cell_voltages, currents = sweep.solve(driven.reshape(-1, rows, 1), source)
+        if torch.is_grad_enabled() and (states.requires_grad or driven.requires_grad):
+            cell_voltages = implicit_step(cells, self._lines, self._wires, driven, cell_voltages)
+            passed = cells.current(cell_voltages).sum(1)
+            currents = currents + (passed - passed.detach())
         return (
-            cell_voltages[..., 0].mT.reshape(tiles, batch, rows, cols),
-            currents[..., 0].reshape(tiles, batch, cols),
+            cell_voltages.transpose(1, 2).reshape(*tiles, batch, rows, cols),
+            currents.reshape(*tiles, batch, cols),
         )
+
+    def _solve(self, states: Tensor, driven: Tensor) -> Found:
+        """As `nonlinear.solve`, chunk by chunk; states (tiles, rows, 1, cols), driven (tiles, rows, batch)."""
+        tiles, rows, batch = driven.shape
+        cols = self.spec.cols
+        found = (
+            driven.new_empty((tiles, rows, batch, cols)),
+            driven.new_empty((tiles, batch, cols)),
+            driven.new_empty((tiles, batch)),
+        )
+        if not batch:
+            return found
+        cell_voltages, currents, residual = found
+        at_once = _cells_at_once(driven)
+        inputs = min(batch, max(1, at_once // (rows * cols)))
+        for some in _pieces(tiles, max(1, at_once // (rows * cols * inputs))):
+            cells = Cells(self._law, states[some])
+            modes = linearise(cells, self._lines, driven[some, :, :: max(1, batch // _SAMPLE)])
+            for part in _pieces(batch, inputs):
+                cell_voltages[some, :, part], currents[some, part], residual[some, part] = solve(
+                    cells, self._lines, modes, driven[some, :, part], self.tolerance
+                )
+        self._settle(states, driven, found)
+        return found
+
+    def _settle(self, states: Tensor, driven: Tensor, found: Found) -> None:
+        """Solves the inputs that are left over with factorisations of their own, in place."""
+        cell_voltages, currents, residual = found
+        tile, number = (~(residual <= self.tolerance)).nonzero(as_tuple=True)
+        for some in _pieces(len(tile), max(1, _CHUNK // (self.spec.rows**2 * self.spec.cols))):
+            these, those = tile[some], number[some]
+            cells = Cells(self._law, states[these].permute(0, 3, 1, 2))
+            across, passed, left = factorised_newton(
+                cells, self._wires, driven[these, :, those][..., None], self.tolerance
+            )
+            cell_voltages[these, :, those], currents[these, those] = across[..., 0].mT, passed[:, 0]
+            residual[these, those] = left[:, 0]
 
 
 def _batch_first(cell_voltages: Tensor) -> Tensor:
     """(…, cols, rows, batch) as (…, batch, rows, cols)."""
     return cell_voltages.movedim(-1, -3).mT
+
+
+def _cells_at_once(like: Tensor) -> int:
+    return _CELLS_PER_THREAD * torch.get_num_threads() if like.device.type == "cpu" else _CELLS_ON_ACCELERATOR
 
 
 def _pieces(length: int, size: int) -> Iterator[slice]:

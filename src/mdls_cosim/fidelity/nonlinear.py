@@ -1,163 +1,254 @@
-"""Kirchhoff's laws with non-linear cells: chord iteration on a factorised linear tile, Newton for what resists.
+"""Kirchhoff's laws with non-linear cells: Newton's method for all inputs side by side.
 
-A cell of current i(w) is split into a linear one, g w, and the rest, n = i(w) - g w, which the linear tile sees as a
-current source. Given n, the factorised tile yields all cell voltages w exactly, wires included (`Sweep.solve`); given
-w, the cells yield n. The residual of Kirchhoff's current law is what n still changes by.
+Unknown are the cells' currents j. The wires turn them into cell voltages, w = V - R j, exactly (`line_modes`), and
+cells at these voltages pass i(w). What is left, m = i(w) - j, is the violation of Kirchhoff's current law at the
+cells' nodes; Newton's step makes up for it (`krylov`). The first steps are taken in single precision. Once that is
+exhausted, j and m are double and only the making up stays single (iterative refinement), so that the last residual is
+a checked one.
 
-*Chord*: g is one conductance a cell for all inputs, in the middle between the cell's smallest and largest slope over
-the voltage range; then an iteration contracts at least by (k - 1)/(k + 1), k being the ratio of the two. Anderson's
-acceleration (10.1145/321296.321305) with a short memory about halves the number of steps.
-
-*Newton*: g is the slope of every cell at every input: one factorisation an input and step, with a line search. Since
-the cells' currents rise with voltage the circuit has one solution and the search always finds a descent.
+Every input has its own residual, its own step length and its own end: a step that does not lessen the mismatch is
+shortened, and finished inputs leave the batch. What makes no headway is left to `factorised_newton`: a factorisation
+(`elimination`) for every input and step. Where the cells' currents rise with voltage the circuit has one solution,
+and Newton's direction always leads downhill.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from mdls_cosim.devices import Device
 from mdls_cosim.errors import ConvergenceError
-from mdls_cosim.fidelity.elimination import Sweep, Wires, factorise
+from mdls_cosim.fidelity.cell_law import CellLaw
+from mdls_cosim.fidelity.elimination import Wires, factorise
+from mdls_cosim.fidelity.krylov import largest, make_up, make_up_exactly
+from mdls_cosim.fidelity.line_modes import Lines, Modes
 
-_MEMORY = 2  # Anderson's depth: more costs more than it gains at these contraction rates.
-_CHORD_STEPS = 40
-_NEWTON_STEPS = 60
+_STEPS = 40
+_SINGLE_STEPS = 12
+# Residuals: where single precision ends, and from where one more of its steps leads there.
+_SINGLE_FLOOR = 1e-6
+_NEARLY_SINGLE = 2e-2
+# Share of the inputs that has to be there: the others follow in double, few by then.
+_MOST = 0.875
+# Of a step's mismatch at least, and for the first steps, whose linearisation is no better.
+_LARGEST_REDUCTION = 0.1
+_SHORTER = 0.25
+_SHORTEST = 1e-3
+_LEAST_VOLTAGE = 1e-6
+_LARGEST_RISE = 100.0
+_LARGEST_CONDUCTANCE = 1e30
+# Of the gradient, in derivatives.
+_EXACT = 1e-12
+_FACTORISED_STEPS = 60
 _HALVINGS = 30
-_LARGEST_RATIO = 100.0
-_LARGEST_RISE = 1e4
+_LARGEST_FACTORISED_RISE = 1e4
+
+
+Found = tuple[Tensor, Tensor, Tensor]
+"""Cell voltages [V], column currents [A] and residuals."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a tile in the sweep's layout: states (*tiles, cols, rows, 1) broadcast against the batch."""
+    """The cells of a tile, their states in a layout that broadcasts against the voltages."""
 
-    device: Device
+    law: CellLaw
     states: Tensor
 
-    def current(self, voltages: Tensor) -> Tensor:
-        return self.device.current(voltages, self.states)
+    def single(self) -> Cells:
+        return Cells(self.law, self.states.float())
 
-    def slope(self, voltages: Tensor) -> Tensor:
-        """di/dv [S], differentiated from the device's one equation."""
+    def current(self, voltages: Tensor) -> Tensor:
+        return self.law.current(voltages, self.states)
+
+    def current_and_slope(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
+        """i [A] and di/dv [S], differentiated from the cell's one equation."""
         with torch.enable_grad():
             voltages = voltages.detach().requires_grad_()
-            current = self.device.current(voltages, self.states.detach())
-            return torch.autograd.grad(current.sum(), voltages)[0]
+            current = self.law.current(voltages, self.states.detach())
+            slope = torch.autograd.grad(current, voltages, torch.ones_like(current))[0]
+        return current.detach(), slope
 
-    def middle_slope(self, amplitude: float) -> Tensor:
-        """Halfway between the smallest and the largest slope within +-amplitude [V], (*tiles, cols, rows) [S]."""
-        samples = torch.linspace(-amplitude, amplitude, 9, dtype=self.states.dtype, device=self.states.device)
-        slopes = self.slope(samples.expand(*self.states.shape[:-1], -1))
-        smallest = slopes.amin(-1)
-        # Beyond such a ratio no chord converges; the bound keeps an absurd input from spoiling the tile for the others.
-        return (smallest + torch.minimum(slopes.amax(-1), _LARGEST_RATIO * smallest)) / 2
-
-    def bounded_slope(self, voltages: Tensor, largest: float) -> Tensor:
-        """`slope`, within what a factorisation bears: Newton's wild first steps may reach any voltage."""
-        return self.slope(voltages).nan_to_num(nan=0.0, posinf=torch.inf).clamp(max=largest)
+    def slope(self, voltages: Tensor, most: float | Tensor) -> Tensor:
+        """di/dv [S] within 0 and `most`: wild first steps may reach any voltage."""
+        slopes = self.current_and_slope(voltages)[1].nan_to_num(nan=0.0, posinf=torch.inf).clamp_min(0.0)
+        return torch.minimum(slopes, torch.as_tensor(most).to(slopes))
 
 
 def _residual(mismatch: Tensor, currents: Tensor) -> Tensor:
-    """Largest violation of Kirchhoff's current law relative to the largest cell current, (*tiles, batch)."""
-    scale = currents.abs().amax((-3, -2)).clamp_min(torch.finfo(currents.dtype).tiny)
-    return mismatch.abs().amax((-3, -2)) / scale
+    """Of each input's largest mismatch and largest cell current, their ratio; infinite for what is no number."""
+    return (mismatch / currents.clamp_min(torch.finfo(currents.dtype).tiny)).nan_to_num(nan=torch.inf)
 
 
-def chord(cells: Cells, sweep: Sweep, voltages: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Solves all inputs with the one factorisation that `sweep` holds.
+def _linear_currents(modes: Modes, driven: Tensor) -> Tensor:
+    """Of a tile with the cells of `modes`, single precision; driven (tiles, rows, inputs, 1)."""
+    unhindered = modes.conductances * driven.float()
+    response, *room = torch.empty((3, *unhindered.shape)).to(unhindered)
+    return unhindered - modes.conductances * modes.respond(unhindered, response, room)
+
+
+def linearise(cells: Cells, lines: Lines, voltages: Tensor) -> Modes:
+    """The modes of cells with the mean slopes that these have under `voltages` (tiles, rows, inputs) [V]."""
+    driven = voltages[..., None]
+    typical = driven.abs().flatten(1).quantile(0.75, 1).clamp_min(_LEAST_VOLTAGE)[:, None, None, None]
+    chord = (cells.current(typical) - cells.current(-typical)) / (2 * typical)
+    chord = chord.nan_to_num(nan=0.0, posinf=torch.inf).clamp(0.0, _LARGEST_CONDUCTANCE)
+    linear = _linear_currents(Modes.of(lines, chord[:, :, 0]), driven)
+    slopes = cells.slope(driven - lines.drops(linear.to(driven)), _LARGEST_RISE * chord)
+    return Modes.of(lines, slopes.mean(2))
+
+
+def solve(cells: Cells, lines: Lines, modes: Modes, voltages: Tensor, tolerance: float) -> Found:
+    """Newton's method without a factorisation.
 
     Args:
-        voltages: (*tiles, rows, batch) [V].
-        tolerance: on the residual of Kirchhoff's current law, relative to the largest cell current.
+        cells: states (tiles, rows, 1, cols).
+        modes: of cells that conduct about as much as these do under `voltages`.
+        voltages: (tiles, rows, inputs) [V].
+        tolerance: on the residual, the largest mismatch relative to the largest cell current.
 
     Returns:
-        cell voltages (*tiles, cols, rows, batch), column currents (*tiles, cols, batch) and residuals
-        (*tiles, batch), which exceed the tolerance where the iteration did not converge.
+        w (tiles, rows, inputs, cols) [V], the column currents that the wires carry (tiles, inputs, cols) [A], and the
+        residuals (tiles, inputs), which exceed the tolerance where the method made no headway.
     """
-    conductances = sweep.columns.conductances[..., None]
-    rows, cols = conductances.shape[-2], conductances.shape[-3]
-    injected = torch.zeros((*voltages.shape[:-2], cols, rows, voltages.shape[-1])).to(voltages)
-    past: list[tuple[Tensor, Tensor]] = []  # differences of iterates and of their mismatches, newest last
-    last: tuple[Tensor, Tensor] | None = None
-    step = 0
-    while True:
-        cell_voltages, currents = sweep.solve(voltages, injected)
-        cell_currents = cells.current(cell_voltages)
-        wanted = cell_currents - conductances * cell_voltages
-        mismatch = wanted - injected
-        residual = _residual(mismatch, cell_currents).nan_to_num(nan=torch.inf)
-        step += 1
-        if step == _CHORD_STEPS or bool((residual <= tolerance).all()):
-            return cell_voltages, currents, residual
-        if last is not None:
-            past = [*past, (injected - last[0], mismatch - last[1])][-_MEMORY:]
-        last = (injected, mismatch)
-        injected = wanted - _accelerate(past, mismatch)
+    tiles, rows, inputs = voltages.shape
+    cols = cells.states.shape[-1]
+    cell_voltages = voltages.new_empty((tiles, rows, inputs, cols))
+    column_currents = voltages.new_empty((tiles, inputs, cols))
+    residuals = voltages.new_full((tiles, inputs), torch.inf)
+    single_cells, single_lines = cells.single(), lines.single()
+    numbers, driven = torch.arange(inputs, device=voltages.device), voltages[..., None]
+    currents = _linear_currents(modes, driven)
+    # Where the last step began, its direction, how much of it was taken, and the largest mismatch before it.
+    began, step = currents, torch.zeros_like(currents)
+    share = torch.ones_like(driven[:, :1], dtype=torch.float32)
+    before = torch.full_like(driven[:, :1], torch.inf)
+    for count in range(_STEPS + 1):
+        double = currents.dtype == torch.float64
+        at = driven.to(currents.dtype) - (lines if double else single_lines).drops(currents)
+        # Of double, slopes follow for the inputs that stay.
+        passed, slopes = (cells.current(at), at) if double else single_cells.current_and_slope(at)
+        mismatch = passed - currents
+        size = largest(mismatch)
+        residual = _residual(size, largest(passed))
+        if double:
+            ended = (residual <= tolerance) | (share < _SHORTEST) | (count == _STEPS)
+            leaving = ended.all(0).flatten()
+            if bool(leaving.any()):
+                gone, stay = numbers[leaving], ~leaving
+                cell_voltages[:, :, gone], residuals[:, gone] = at[:, :, leaving], residual[:, 0, leaving, 0]
+                column_currents[:, gone] = currents[:, :, leaving].sum(1)
+                if len(gone) == len(numbers):
+                    break
+                numbers, driven = numbers[stay], driven[:, :, stay]
+                currents, began, step, share, before = (
+                    each[:, :, stay] for each in (currents, began, step, share, before)
+                )
+                at, mismatch, size, residual = (each[:, :, stay] for each in (at, mismatch, size, residual))
+            slopes = single_cells.current_and_slope(at.float())[1]
+        floor = tolerance if double else _SINGLE_FLOOR
+        worse = ~(size < before) & (residual > (floor if double else 10 * floor))
+        scale = size.clamp_min(torch.finfo(size.dtype).tiny)
+        aim = torch.maximum(residual, floor / residual).clamp_max(_LARGEST_REDUCTION)
+        mismatch = (mismatch / scale).float()
+        if stumbled := bool(worse.any()):
+            mismatch, slopes = mismatch.masked_fill(worse, 0.0), slopes.masked_fill(worse, 0.0)
+        # A falling current counts as flat: the system stays positive.
+        onwards = make_up(modes, slopes.clamp_min_(0.0), mismatch, aim.float(), _MOST).to(currents.dtype).mul_(scale)
+        if stumbled:
+            began, step = torch.where(worse, began, currents), torch.where(worse, step, onwards)
+            before, share = torch.where(worse, before, size.to(before)), torch.where(worse, _SHORTER * share, 1.0)
+            currents = began + share * step
+        else:
+            began, step, before, share = currents, onwards, size.to(before), torch.ones_like(share)
+            currents = began + step
+        if not double and (float((residual <= _NEARLY_SINGLE).double().mean()) >= _MOST or count == _SINGLE_STEPS):
+            began = currents = currents.double()
+            step, share, before = (
+                torch.zeros_like(currents),
+                torch.ones_like(before),
+                torch.full_like(before, torch.inf),
+            )
+    return cell_voltages, column_currents, residuals
 
 
-def _accelerate(past: list[tuple[Tensor, Tensor]], mismatch: Tensor) -> Tensor | float:
-    """Anderson's correction: the combination of past steps whose mismatches best cancel the present one."""
-    if not past:
-        return 0.0
-    changes = torch.stack([change for _, change in past])
-    gram = torch.einsum("k...crb,l...crb->...bkl", changes, changes)
-    against = torch.einsum("k...crb,...crb->...bk", changes, mismatch)
-    # Scaled to a unit diagonal, so that one tiny ridge keeps finished (all but singular) inputs harmless.
-    scale = gram.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(torch.finfo(gram.dtype).tiny)
-    gram = gram / (scale[..., :, None] * scale[..., None, :])
-    gram = gram + 1e-12 * torch.eye(len(past), dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve_ex(gram, (against / scale)[..., None])[0][..., 0] / scale
-    weights = weights.nan_to_num(0.0, 0.0, 0.0)
-    correction: Tensor | float = 0.0
-    for index, (iterate, change) in enumerate(past):
-        correction = correction + weights[..., index][..., None, None, :] * (iterate + change)
-    return correction
+class _Implicit(torch.autograd.Function):
+    """x = (1 + R s)^-1 f where f is zero but for its derivatives: forwards zero, backwards the transposed response."""
+
+    @staticmethod
+    def forward(ctx: Any, unfulfilled: Tensor, cells: Cells, lines: Lines, wires: Wires, at: Tensor) -> Tensor:
+        ctx.cells, ctx.lines, ctx.wires = cells, lines, wires
+        ctx.save_for_backward(at)
+        return torch.zeros_like(unfulfilled)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (at,) = ctx.saved_tensors
+        slopes = ctx.cells.current_and_slope(at)[1]
+        found, left = make_up_exactly(ctx.lines, Modes.of(ctx.lines, slopes.mean(2)), slopes, gradient)
+        for tile, number in (~(left <= _EXACT)).nonzero().tolist():
+            found[tile, :, number] = _made_up_by_factorisation(
+                slopes[tile, :, number], gradient[tile, :, number], ctx.wires
+            )
+        return found, None, None, None, None
 
 
-def newton(
-    cells: Cells, wires: Wires, voltages: Tensor, start: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solves every input with a factorisation of its own; every argument carries one input a tile.
+def _made_up_by_factorisation(slopes: Tensor, mismatch: Tensor, wires: Wires) -> Tensor:
+    """x of (1 + s R) x = m, all (rows, cols): the currents of a linear tile into whose cells m is injected."""
+    source = mismatch.mT[..., None]
+    across, _ = factorise(slopes, wires).solve(source.new_zeros((len(slopes), 1)), source)
+    return mismatch + slopes * across[..., 0].mT
+
+
+def implicit_step(cells: Cells, lines: Lines, wires: Wires, voltages: Tensor, solved: Tensor) -> Tensor:
+    """The cell voltages `solved` with their exact derivatives by states and `voltages` (implicit function theorem).
+
+    Of V - R i(w) - w = 0: dw = (1 + R s)^-1 (dV - R di). Memory is that of a few arrays like `solved`.
+    """
+    unfulfilled = voltages[..., None] - lines.drops(cells.current(solved)) - solved
+    return solved + _Implicit.apply(unfulfilled, cells, lines, wires, solved)
+
+
+def factorised_newton(cells: Cells, wires: Wires, voltages: Tensor, tolerance: float) -> Found:
+    """Newton's method with an exact factorisation and a line search; every argument carries one input a tile.
 
     Args:
+        cells: states (tiles, cols, rows, 1).
         voltages: (tiles, rows, 1) [V].
-        start: cell voltages (tiles, cols, rows, 1) to begin from [V].
 
     Returns:
-        as `chord`.
+        as `solve`, of (tiles, cols, rows, 1), (tiles, 1, cols) and (tiles, 1).
     """
-    largest = _LARGEST_RISE * float(cells.slope(torch.zeros_like(start)).amax())
-    slope = cells.bounded_slope(start, largest)
-    sweep = factorise(slope[..., 0].mT, wires)
-    # Any such pair obeys the linear network; steps between two of them do too.
-    cell_voltages, currents = sweep.solve(voltages, cells.current(start) - slope * start)
-    assigned = cells.current(start) + slope * (cell_voltages - start)
+    slope = cells.slope(torch.zeros_like(cells.states), torch.inf)
+    most = _LARGEST_FACTORISED_RISE * float(slope.amax())
+    cell_voltages, _ = factorise(slope[..., 0].mT, wires).solve(voltages, cells.current(torch.zeros_like(slope)))
+    # The cells' currents as the linear network has them: any such pair obeys it, and steps between two pairs do too.
+    assigned = slope * cell_voltages
     step_count = 0
     lost = torch.zeros_like(voltages[..., 0, :], dtype=torch.bool)
     while True:
         cell_currents = cells.current(cell_voltages)
-        residual = _residual(cell_currents - assigned, cell_currents).nan_to_num(nan=torch.inf)
+        residual = _residual(*(each.abs().amax((-3, -2)) for each in (cell_currents - assigned, cell_currents)))
         # An input whose currents overflow has no descent to follow: it rests at zero, and its residual tells.
         lost = lost | torch.isinf(residual)
         residual = residual.masked_fill(lost, torch.inf)
         finished = (residual <= tolerance) | lost
-        if step_count == _NEWTON_STEPS or bool(finished.all()):
-            return cell_voltages, currents, residual
+        if step_count == _FACTORISED_STEPS or bool(finished.all()):
+            return cell_voltages, assigned.sum(-2).mT, residual
         step_count += 1
         resting = lost[..., None, None, :]
         cell_voltages, assigned, cell_currents = (
             torch.where(resting, 0.0, each) for each in (cell_voltages, assigned, cell_currents)
         )
-        slope = cells.bounded_slope(cell_voltages, largest)
-        sweep = factorise(slope[..., 0].mT, wires)
+        slope = cells.slope(cell_voltages, most)
         source = cell_currents - slope * cell_voltages
-        target, target_currents = sweep.solve(voltages, source)
-        step, step_currents = target - cell_voltages, target_currents - currents
-        step_assigned = source + slope * target - assigned
+        target, _ = factorise(slope[..., 0].mT, wires).solve(voltages, source)
+        step, step_assigned = target - cell_voltages, source + slope * target - assigned
         now = (cell_currents - assigned).square().sum((-3, -2), keepdim=True)
         share = torch.ones_like(now)
         for _ in range(_HALVINGS):
@@ -168,7 +259,6 @@ def newton(
             share = torch.where(worse, share / 2, share)
         share = torch.where(finished[..., None, None, :], 0.0, share)
         cell_voltages = cell_voltages + share * step
-        currents = currents + share[..., 0, :] * step_currents
         assigned = assigned + share * step_assigned
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 from mdls_cosim.config import Config
+from mdls_cosim.errors import DomainError, DomainWarning
 from mdls_cosim.quantities import Conductance, Temperature, Voltage
 
 
@@ -21,6 +24,34 @@ class Domain(Config):
     """Largest voltage over a cell, of either sign [V]."""
     temperature: Temperature | None = None
     """Of the tile [K]."""
+
+
+class Guarded:
+    """A fitted model that tells of uses outside its domain: `strict` raises a DomainError, else the first of each limit
+    is a DomainWarning. Whoever computes counts them all."""
+
+    strict: bool = False
+    _told: frozenset[str] = frozenset()
+
+    def tell_outside(self, limit: str, count: int, value: str, allowed: str) -> None:
+        """Tells of `count` uses outside the domain, if any; nothing of a limit that was told before."""
+        if not count:
+            return
+        said = DomainError(
+            f"a surrogate is used outside the domain of its fit: {limit}",
+            value=f"{value}, {count} {'times' if count > 1 else 'time'}",
+            limit=allowed,
+            hint="Its stated error does not hold there: fit one that covers it.",
+        )
+        if self.strict:
+            raise said
+        if limit not in self._told:
+            self._told |= {limit}
+            warnings.warn(f"{said} Further uses are counted and not told.", DomainWarning, stacklevel=4)
+
+    def forget_told(self) -> None:
+        """The next use outside is the first again."""
+        self._told = frozenset()
 
 
 class HeldOutError(Config):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
 from mdls_cosim.tiles import TileSpec
 
@@ -24,10 +25,10 @@ class LinearSurrogate(Surrogate):
         Raises:
             InputError: the cells are not ohmic.
         """
-        if not spec.passive_cell.linear:
+        if not cell_law(spec).linear:
             raise InputError(
                 "only ohmic cells have an exact surrogate",
-                value=spec.passive_cell.spice_model,
+                value=spec.cell.model,
                 hint="fit one instead: mdls-cosim characterize SPEC.toml --out DATA.h5, then "
                 "mdls-cosim fit DATA.h5 --out SURROGATE.h5",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mdls_cosim import store
-from mdls_cosim.errors import DomainError, DomainWarning, StoreError
+from mdls_cosim.errors import StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
 from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import format_quantity
-from mdls_cosim.surrogates.domain import Domain, HeldOutError
+from mdls_cosim.surrogates.domain import Domain, Guarded, HeldOutError
 from mdls_cosim.tiles import TileSpec
 
 ENCODING_TYPE = "mdls_cosim.surrogate"
@@ -30,7 +29,7 @@ _LIMITS = ("conductance", "size", "temperature", "input voltage", "cell voltage"
 _KELVIN = 1.0
 
 
-class Surrogate(TileModel):
+class Surrogate(Guarded, TileModel):
     """A tile model of a few matmuls, fitted to SPICE.
 
     Attributes:
@@ -44,7 +43,6 @@ class Surrogate(TileModel):
         coefficients: of the kind's own terms.
     """
 
-    strict: bool = False
     kind: ClassVar[str]
     _kinds: ClassVar[dict[str, type[Surrogate]]] = {}
 
@@ -73,7 +71,6 @@ class Surrogate(TileModel):
         }
         config = self._config()
         self.provenance = Provenance.create({}, config, seed=seed, tools=tools, parents=parents)
-        self._told: set[str] = set()
 
     def for_tile(self, **changes: Any) -> Self:
         """The same fit for another tile: `rows`, `cols`, `temperature`, or whatever else of its TileSpec.
@@ -81,24 +78,9 @@ class Surrogate(TileModel):
         The domain stays, so that tiles larger than the fitted one and another temperature count as outside of it.
         """
         other = copy.copy(self)
-        other.spec, other._told = self.spec.replace(**changes), set()
+        other.spec = self.spec.replace(**changes)
+        other.forget_told()
         return other
-
-    def tell_outside(self, limit: str, count: int, value: str, allowed: str) -> None:
-        """Tells of `count` uses outside the domain: a DomainWarning once a limit, a DomainError where `strict`."""
-        if not count:
-            return
-        said = DomainError(
-            f"a surrogate is used outside the domain of its fit: {limit}",
-            value=f"{value}, {count} {'times' if count > 1 else 'time'}",
-            limit=allowed,
-            hint="Its stated error does not hold there: fit one that covers it.",
-        )
-        if self.strict:
-            raise said
-        if limit not in self._told:
-            self._told.add(limit)
-            warnings.warn(f"{said} Further uses are counted and not told.", DomainWarning, stacklevel=4)
 
     def _config(self) -> dict[str, Any]:
         return {

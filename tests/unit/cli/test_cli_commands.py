@@ -16,6 +16,7 @@ from mdls_cosim.devices import Sinh
 from mdls_cosim.spice.doctor import Check
 from mdls_cosim.surrogates import SeriesSurrogate, Validation, load
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
+from mdls_cosim.surrogates.series import START
 from mdls_cosim.tiles import TileSpec
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tile.toml"
@@ -72,7 +73,7 @@ def surrogate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reference_spec=TileSpec(rows=5, cols=4, cell=Sinh(nonlinearity=3.0), row_line_resistance=1.0),
         domain=Domain(rows=5, cols=4, conductances=(1e-6, 1e-4), input_voltage=0.3),
         error=HeldOutError(rms=0.001, p99=0.003, classes={"uniform / dense": 0.0012}, bound=0.0024),
-        coefficients={"third": (0.0, 1.0, 0.0), "fifth": (0.0, 1.0, 0.0), "rise": (1.0, 1.0)},
+        coefficients={**START, "amplitude": (0.3,)},
         seed=5,
     ).save(path)
     return path

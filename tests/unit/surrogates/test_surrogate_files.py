@@ -10,7 +10,7 @@ from mdls_cosim.provenance import content_hash
 from mdls_cosim.surrogates import fit, load
 from mdls_cosim.surrogates.domain import Domain
 from mdls_cosim.surrogates.linear import LinearSurrogate
-from mdls_cosim.surrogates.series import SeriesSurrogate
+from mdls_cosim.surrogates.series import START, SeriesSurrogate
 
 KINDS = pytest.mark.parametrize("nonlinearity", [None, 3.0], ids=["linear", "series"])
 
@@ -115,7 +115,7 @@ def test_files_of_something_else_are_refused(fitted, tmp_path):
 
 
 DOMAIN = Domain(rows=2, cols=3, conductances=(1e-6, 1e-4), input_voltage=0.3, cell_voltage=0.2)
-START = {"third": (0.0, 0.0, 0.0), "fifth": (0.0, 0.0, 0.0), "rise": (1.0, 0.5)}
+UNFITTED = {**START, "amplitude": (0.3,)}
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def surrogate(tile_spec) -> SeriesSurrogate:
     # Almost no wires: a cell sees its row's voltage.
     spec = tile_spec(2, 3, nonlinearity=3.0, row_line_resistance=1e-3, column_line_resistance=1e-3)
     spec = spec.replace(driver_resistance=1e-3, sense_resistance=1e-3)
-    return SeriesSurrogate(spec, domain=DOMAIN, coefficients=START)
+    return SeriesSurrogate(spec, domain=DOMAIN, coefficients=UNFITTED)
 
 
 def tensor(*values) -> torch.Tensor:
@@ -231,6 +231,6 @@ def test_wires_keep_cells_inside_the_domain(tile_spec):
     # Half of the row voltage is lost in the driver: the cell sees what it was fitted for.
     spec = tile_spec(1, 1, driver_resistance=1e5, sense_resistance=0.0, nonlinearity=3.0)
     domain = Domain(rows=1, cols=1, conductances=(1e-6, 1e-4), input_voltage=0.3, cell_voltage=0.16)
-    programmed = SeriesSurrogate(spec, domain=domain, coefficients=START).program(tensor([1e-5]))
+    programmed = SeriesSurrogate(spec, domain=domain, coefficients=UNFITTED).program(tensor([1e-5]))
     programmed(tensor([0.3]))
     assert programmed.outside == outside()
