@@ -15,10 +15,10 @@ from mdls_cosim.characterize import (
     draw_inputs,
 )
 from mdls_cosim.devices import Sinh
+from mdls_cosim.errors import DomainWarning
 from mdls_cosim.fidelity import SpiceTile
 from mdls_cosim.surrogates import fit
 from mdls_cosim.surrogates.linear import LinearSurrogate
-from mdls_cosim.surrogates.series import Basis
 from mdls_cosim.tiles import TileSpec
 
 TARGET = TileSpec(
@@ -31,7 +31,7 @@ TARGET = TileSpec(
     sense_resistance=10.0,
 )
 SPAN = (1e-6, 1e-4)
-BOUND = 0.01  # RMS error over RMS current, in every class
+BOUND = 0.001  # RMS error over RMS current, in every class
 
 
 def relative_rms(found: np.ndarray, true: np.ndarray) -> float:
@@ -39,7 +39,7 @@ def relative_rms(found: np.ndarray, true: np.ndarray) -> float:
 
 
 @pytest.mark.ngspice
-def test_one_percent_in_every_class(engine):
+def test_a_thousandth_in_every_class(engine):
     plan = Characterization(tile=TARGET, conductance_range=SPAN, read=ReadPlan(tiles=2, vectors=3), seed=0)
     surrogate = fit(characterize(plan, engine=engine))
     generator = np.random.default_rng(987654321)
@@ -65,7 +65,8 @@ def test_one_percent_in_every_class(engine):
     conductances = draw_conductances("uniform", 32, 32, SPAN, generator)
     conductances[generator.random((32, 32)) < 0.5] = 0.0
     conductances[:, 5] = 0.0
-    programmed = surrogate.program(torch.as_tensor(conductances))
+    with pytest.warns(DomainWarning, match="conductance"):
+        programmed = surrogate.program(torch.as_tensor(conductances))
     assert programmed.outside["conductance"] == int((conductances == 0).sum())
     voltages = torch.as_tensor(draw_inputs("signed", 4, 32, 0.3, generator))
     found, true = programmed(voltages).numpy(), spice.program(torch.as_tensor(conductances))(voltages).numpy()
@@ -75,7 +76,7 @@ def test_one_percent_in_every_class(engine):
 
 
 def test_the_series_is_exact_to_its_order(nodal_dataset, tile_spec):
-    """Halving the voltage of a fitted surrogate divides its error by at least four (relative to the current).
+    """Halving the voltage of a fitted surrogate divides its error by four in the limit (relative to the current).
 
     A series in V that is exact in first order errs in third: V^2 relative to the current. Against the reference.
     """
@@ -85,29 +86,7 @@ def test_the_series_is_exact_to_its_order(nodal_dataset, tile_spec):
     conductances = draw_conductances("uniform", 6, 5, SPAN, generator)
     voltages = draw_inputs("signed", 10, 6, 1.2, generator)
     programmed, errors = surrogate.program(torch.as_tensor(conductances)), []
-    for share in (1.0, 0.5, 0.25):
+    for share in (0.02, 0.01, 0.005):  # small, as the fitted third order is off by a little
         true = Tile.of(surrogate.spec).solve(conductances, share * voltages).currents
         errors.append(relative_rms(programmed(torch.as_tensor(share * voltages)).numpy(), true))
     assert errors[0] > 3.9 * errors[1] > 3.9 * 3.9 * errors[2]
-
-
-def test_the_shares_behind_the_series(tile_spec, draw_tile):
-    """alpha: the share of row i's voltage over cell (i, j). beta: the share of a cell's current that is sensed.
-
-    A cell whose conductance grows by dg passes dg * alpha_ij more of row i's volt, of which beta_ij reaches its
-    column's sense node: dW_ij = alpha_ij beta_ij dg. By differences of the reference.
-    """
-    spec = tile_spec(4, 3, nonlinearity=3.0, row_line_resistance=300.0, column_line_resistance=900.0)
-    spec = spec.replace(driver_resistance=2e3, sense_resistance=5e2)
-    circuit, conductances = Tile.of(spec.replace(cell={"model": "ohmic"})), draw_tile((4, 3), 1, low=1e-5)
-    basis = Basis(spec, torch.as_tensor(conductances))
-    solved = circuit.solve(conductances, np.eye(4))
-    alpha = np.stack([solved.cell_voltages[row, row] for row in range(4)])
-    np.testing.assert_allclose(basis.alpha, alpha, rtol=1e-12)
-    np.testing.assert_allclose(basis.effective, solved.currents, rtol=1e-12, atol=1e-24)
-    step = 1e-9  # [S]; the reference has digits to spare
-    for row, col in np.ndindex(4, 3):
-        grown = conductances.copy()
-        grown[row, col] += step
-        rise = circuit.solve(grown, np.eye(4)).currents[row, col] - solved.currents[row, col]
-        assert float(basis.beta[row, col]) == pytest.approx(rise / step / alpha[row, col], rel=1e-4), (row, col)

@@ -2,21 +2,36 @@
 
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.fit import fit, left_out
+from mdls_cosim.surrogates.fit_pulses import fit_pulses
 from mdls_cosim.surrogates.linear import LinearSurrogate
+from mdls_cosim.surrogates.noise import CurrentNoise
+from mdls_cosim.surrogates.pulses import PulseDomain, PulseError, PulseSurrogate
 from mdls_cosim.surrogates.series import SeriesSurrogate
+from mdls_cosim.surrogates.series_of_eight import SeriesOfEight
+from mdls_cosim.surrogates.settling import SettlingError, StepResponse, settling_errors, step_response
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate, load
 from mdls_cosim.surrogates.validate import Validation, validate
 
 __all__ = [
+    "CurrentNoise",
     "Domain",
     "HeldOutError",
     "LinearSurrogate",
     "ProgrammedSurrogate",
+    "PulseDomain",
+    "PulseError",
+    "PulseSurrogate",
+    "SeriesOfEight",
     "SeriesSurrogate",
+    "SettlingError",
+    "StepResponse",
     "Surrogate",
     "Validation",
     "fit",
+    "fit_pulses",
     "left_out",
     "load",
+    "settling_errors",
+    "step_response",
     "validate",
 ]

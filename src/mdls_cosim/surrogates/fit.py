@@ -17,7 +17,8 @@ from mdls_cosim.store import Array
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.parameters import Curves, Reads, fit_parameters
-from mdls_cosim.surrogates.series import SeriesSurrogate, fit_coefficients
+from mdls_cosim.surrogates.series import SeriesSurrogate
+from mdls_cosim.surrogates.series_fit import fit_coefficients
 from mdls_cosim.surrogates.surrogate import Surrogate
 from mdls_cosim.tiles import TileSpec
 
@@ -59,12 +60,13 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     held = _held_out(classes)
     reads = Reads(conductances[~held], voltages[~held], currents[~held])
     spec = fit_parameters(reads, _curves(dataset), _template(dataset, conductances), start)
+    names = _class_names(dataset, classes, inputs)
     kind: type[Surrogate]
     if spec.passive_cell.linear:
         kind, coefficients = LinearSurrogate, {}
     else:
-        kind, coefficients = SeriesSurrogate, fit_coefficients(spec, reads.conductances, reads.voltages, reads.currents)
-    names = _class_names(dataset, classes, inputs)
+        codes = np.unique(names[~held.numpy()], return_inverse=True)[1].reshape(reads.voltages.shape[:2])
+        kind, coefficients = SeriesSurrogate, fit_coefficients(spec, reads, torch.as_tensor(codes))
     model = kind(spec, coefficients=coefficients)
     error = held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()])
     reached = NodalTile(spec).program(conductances).cell_voltages(voltages[:, :: max(1, voltages.shape[1] // 8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from mdls_cosim import store
 from mdls_cosim.errors import StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
+from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import format_quantity
 from mdls_cosim.surrogates.domain import Domain, Guarded, HeldOutError
@@ -167,6 +169,7 @@ class ProgrammedSurrogate(Programmed):
         # The largest share of each row's own voltage that any of its cells sees: (*tiles, rows).
         self._largest_share = None if own_shares is None else own_shares.detach().amax(-1)
         spec, tiles = surrogate.spec, conductances.shape[:-2].numel()
+        self._tiles, self._inside = tiles, self._least_limit()
         if domain.conductances is not None:
             low, high = domain.conductances
             beyond = (conductances < low * (1 - _EDGE)) | (conductances > high * (1 + _EDGE))
@@ -182,14 +185,27 @@ class ProgrammedSurrogate(Programmed):
         if domain.temperature is not None and abs(spec.temperature - domain.temperature) > _KELVIN:
             self._tell("temperature", tiles, f"{spec.temperature:g} K", f"{domain.temperature:g} K")
 
+    def _least_limit(self) -> float:
+        """Largest row voltage [V] that certainly keeps every cell within the domain."""
+        limits = [math.inf]
+        if self.domain.input_voltage is not None:
+            limits.append(self.domain.input_voltage)
+        if self.domain.cell_voltage is not None and self._largest_share is not None and self._largest_share.numel():
+            limits.append(self.domain.cell_voltage / max(float(self._largest_share.max()), 1e-30))
+        return min(limits) * (1 + _EDGE)
+
     def _tell(self, limit: str, count: int, value: str, allowed: str) -> None:
         self.outside[limit] += count
         self._surrogate.tell_outside(limit, count, value, allowed)
 
     def __call__(self, voltages: Tensor) -> Tensor:
-        currents = super().__call__(voltages)
-        with torch.no_grad():
-            self._count(voltages.detach())
+        largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        currents = self._currents(voltages)
+        if largest <= self._inside and voltages.ndim == 2:
+            self.reads += self._tiles * len(voltages)  # nothing to look for
+        else:
+            with torch.no_grad():
+                self._count(voltages.detach())
         return currents
 
     def _count(self, voltages: Tensor) -> None:
