@@ -34,7 +34,9 @@ from torch import Tensor
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.fidelity.elimination import Sweep, Wires, factorise, mirror
+from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.surrogates.cell_series import ORDER, cell_series, driven_series
+from mdls_cosim.surrogates.series_power import SeriesPower
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
 from mdls_cosim.tiles import TileSpec
 
@@ -258,15 +260,27 @@ class _ProgrammedSeries(ProgrammedSurrogate):
         terms = Terms(surrogate.spec, conductances, surrogate.coefficients["amplitude"][0])
         super().__init__(surrogate, conductances, own_shares=terms.alpha)
         self.matrices = terms.matrices(surrogate.coefficients)
+        self._amplitude = surrogate.coefficients["amplitude"][0]
+        self._shares, self._effective = terms.alpha, terms.effective
+        self._power: SeriesPower | None = None  # from the first call on
         self._cast: Matrices | None = None
         # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
         amplifier = surrogate.spec.amplifier
         self._gain = None if amplifier is None else amplifier.gain / (1 + amplifier.gain)
 
     def _currents(self, voltages: Tensor) -> Tensor:
+        currents = self._series(voltages)
+        return currents if self._gain is None else self._gain * currents
+
+    def _series(self, voltages: Tensor) -> Tensor:
         if self._cast is None or (self._cast.rise.dtype, self._cast.rise.device) != (voltages.dtype, voltages.device):
             # A first read without gradients must not take them from the next.
             with torch.inference_mode(False), torch.enable_grad():
                 self._cast = self.matrices.to(voltages)
-        currents = self._cast.currents(voltages)
-        return currents if self._gain is None else self._gain * currents
+        return self._cast.currents(voltages)
+
+    def power(self, voltages: Tensor) -> Tensor:
+        check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        if self._power is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
+            self._power = SeriesPower(self.spec, self.conductances, self._amplitude, self._shares, self._effective)
+        return self._power(voltages, self._series(voltages))
