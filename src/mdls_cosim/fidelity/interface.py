@@ -133,4 +133,4 @@ def check_voltages(spec: TileSpec, tiles: torch.Size, voltages: Tensor) -> float
         raise InputError(
             f"{int(bad.sum())} voltages are not finite", where=f"index {first}", value=float(voltages[first])
         )
-    return float(voltages.abs().max()) if voltages.numel() else 0.0
+    return float(voltages.detach().abs().max()) if voltages.numel() else 0.0
