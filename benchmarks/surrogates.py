@@ -342,7 +342,7 @@ def draw_picture(path: str, curve: dict[str, list[float]], title: str) -> None:
             axes.annotate(
                 name,
                 (cost, max(error, 1e-8)),
-                xytext=(7, -12 if name == "ideal, V G" else 4),
+                xytext=(7, -12 if name in ("ideal, V G", "black box") else 4),
                 textcoords="offset points",
                 color=colour,
                 fontsize=9,
