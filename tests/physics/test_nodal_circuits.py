@@ -112,6 +112,18 @@ def test_both_ends_share_the_power() -> None:
     torch.testing.assert_close(lossless.program(conductances).power(voltages), ideal, rtol=1e-9, atol=0)
 
 
+def test_cell_voltages_of_ohmic_rows_driven_at_both_ends_obey_kirchhoff() -> None:
+    """Currents and power come from the elimination, cell voltages from the iteration: they must fit together."""
+    spec = tile(drive="double")
+    conductances, voltages = drawn(spec)
+    programmed = NodalTile(spec).program(conductances)
+    currents = conductances[:, None] * programmed.cell_voltages(voltages)
+    found = programmed(voltages)
+    torch.testing.assert_close(currents.sum(-2), found, rtol=0, atol=1e-9 * float(found.abs().max()))
+    drawn_power = (currents.sum(-1) * voltages).sum(-1)
+    torch.testing.assert_close(drawn_power, programmed.power(voltages), rtol=1e-8, atol=0)
+
+
 def test_what_only_spice_knows_is_refused_by_name() -> None:
     hot = tile(cell=TransistorCell(), temperature=350.0)
     with pytest.raises(NotAvailable, match="transistor cells"):

@@ -157,6 +157,8 @@ class _Linear(ProgrammedNodal):
         return voltages @ self.effective_conductances.to(voltages)
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
+        if self._wires.far_driver is not None:  # the sweep knows one driven end
+            return _Nonlinear(self.spec, self.conductances, self.tolerance)._solution(voltages)
         sweep = factorise(self._double, self._wires)
         driven = voltages.double().mT
         tiles = torch.broadcast_shapes(self._double.shape[:-2], driven.shape[:-2])
