@@ -11,7 +11,7 @@ from network import Network, column_currents, crossbar
 from mdls_cosim.devices import Ohmic
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity import NodalTile, SpiceTile, nested
-from mdls_cosim.fidelity.elimination import Wires
+from mdls_cosim.fidelity.elimination import Wires, factorise
 from mdls_cosim.tiles import TileSpec
 
 NAMES = ("row_line", "column_line", "driver", "sense")
@@ -114,10 +114,9 @@ def test_one_resistance_a_line_is_that_of_all_its_segments(draw_tile):
     np.testing.assert_array_equal(lines, segments)
 
 
-def test_the_sweep_refuses_what_only_the_nested_elimination_knows(tile_spec, draw_tile, draw_voltages):
-    programmed = NodalTile(tile_spec(4, 3, drive="double")).program(torch.as_tensor(draw_tile((4, 3), 1)))
+def test_the_sweep_refuses_what_only_the_nested_elimination_knows(tile_spec, draw_tile):
     with pytest.raises(NotAvailable, match="one end"):
-        programmed.cell_voltages(torch.as_tensor(draw_voltages((2, 4), 1)))
+        factorise(torch.as_tensor(draw_tile((4, 3), 1)), Wires.of(tile_spec(4, 3, drive="double")))
 
 
 # --- rows driven at both ends -----------------------------------------------------------------------------------
