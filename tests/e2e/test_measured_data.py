@@ -21,7 +21,7 @@ def test_a_loop_of_a_knowm_device_is_fitted_to_five_percent():
     assert loop.periodic
     assert loop.time_residual is not None
     assert loop.time_residual < 0.01
-    fit = fit_loops([loop], "metastable_switch", candidates=256)
+    fit = fit_loops([loop], "metastable_switch", candidates=64)
     assert fit.error < 0.05
     assert any("cycle-to-cycle" in note for note in fit.notes)
 
