@@ -1,8 +1,10 @@
 """Published measurements, from the folder that MDLS_COSIM_DATA names; `calibration/fit_measured.py` fits them all."""
 
+import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mdls_cosim.calibrate import Loop, PulseTrain, Setup, calibrate, read_measurement
@@ -21,6 +23,9 @@ def test_a_loop_of_a_knowm_device_is_fitted_to_five_percent():
     assert loop.periodic
     assert loop.time_residual is not None
     assert loop.time_residual < 0.01
+    # Every fourth point, for time; `calibration/fit_measured.py` takes all.
+    thinned = {name: getattr(loop, name)[::4] for name in ("times", "voltages", "currents")}
+    loop = dataclasses.replace(loop, **thinned, cycle=np.asarray(loop.cycle)[::4])
     fit = fit_loops([loop], "metastable_switch", candidates=64)
     assert fit.error < 0.05
     assert any("cycle-to-cycle" in note for note in fit.notes)
