@@ -49,15 +49,21 @@ class Wires:
     @classmethod
     def of(cls, spec: TileSpec) -> Wires:
         """At the tile's temperature; an amplifier's input resistance R_f/(1 + gain) counts to the sense side."""
-        amplifier = spec.amplifier
-        input_resistance = amplifier.feedback_resistance / (1 + amplifier.gain) if amplifier is not None else 0.0
         return cls(
             spec.row_line_resistance * spec.wire_factor,
             spec.column_line_resistance * spec.wire_factor,
             spec.driver_resistance,
-            spec.sense_resistance + input_resistance,
+            spec.sense_resistance + (spec.amplifier.input_resistance if spec.amplifier is not None else 0.0),
             spec.driver_resistance if spec.drive == "double" else None,
         )
+
+    def mean_rise(self, rows: int, like: Tensor) -> Tensor:
+        """R_i [ohm], (rows, 1): by how much a column's current raises its line at row i, if it enters evenly.
+
+        The sense resistance and half of the wire below the row.
+        """
+        below = torch.arange(rows - 1, -1, -1, dtype=like.dtype, device=like.device)[:, None]
+        return self.sense + 0.5 * below * self.column_line
 
     def mirrored(self) -> Wires:
         """Of the tile read the other way round: rows as columns, drivers as sense nodes."""

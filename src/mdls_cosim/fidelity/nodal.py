@@ -89,7 +89,7 @@ class ProgrammedNodal(Programmed):
         assert spec.device is not None  # a cell with a law has a memristor
         self._states = spec.device.state_for(conductances.double(), spec.reference_voltage)
         # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
-        self._gain = 1.0 if spec.amplifier is None else spec.amplifier.gain / (1 + spec.amplifier.gain)
+        self._gain = 1.0 if spec.amplifier is None else spec.amplifier.sensed_share
 
     @property
     def effective_conductances(self) -> Tensor:

@@ -58,8 +58,7 @@ class CurrentNoise:
         slope = torch.stack([_squares(law, states, node)[2] for node in nodes]).mean(0)
         self._effective, alpha = factorise(slope, wires).responses()
         beta = mirror(factorise(mirror(slope), wires.mirrored()).responses()[1])
-        below = torch.arange(spec.rows - 1, -1, -1, dtype=torch.float64, device=conductances.device)[:, None]
-        rise = spec.sense_resistance + 0.5 * below * spec.column_line_resistance
+        rise = wires.mean_rise(spec.rows, alpha)
         weight = (beta * given) ** 2
         self._scale = largest_voltage
         found = [_squares(law, states, alpha * node) for node in nodes]

@@ -266,7 +266,7 @@ class _ProgrammedSeries(ProgrammedSurrogate):
         self._cast: Matrices | None = None
         # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
         amplifier = surrogate.spec.amplifier
-        self._gain = None if amplifier is None else amplifier.gain / (1 + amplifier.gain)
+        self._gain = None if amplifier is None else amplifier.sensed_share
 
     def _currents(self, voltages: Tensor) -> Tensor:
         currents = self._series(voltages)

@@ -38,8 +38,7 @@ class SeriesPower:
         cell = cell_series(cell_law(spec), states, amplitude)
         wires = Wires.of(spec)
         excess, _ = driven_series(cell, alpha)
-        below = torch.arange(spec.rows - 1, -1, -1, dtype=alpha.dtype, device=alpha.device)[:, None]
-        rise = wires.sense + 0.5 * below * wires.column_line
+        rise = wires.mean_rise(spec.rows, alpha)
         orders = range(2, ORDER + 1)
         lessened = [(order + 1) * cell[order - 1] * alpha**order * rise for order in orders]
         self._drawn = drawn_conductances(cell[0], wires)

@@ -185,7 +185,7 @@ class _Sense:
             return cls()
         delay = 1 / (2 * math.pi * amplifier.gain_bandwidth)
         gain = amplifier.gain
-        return cls(gain / (1 + gain), delay, amplifier.feedback_resistance, gain)
+        return cls(amplifier.sensed_share, delay, amplifier.feedback_resistance, gain)
 
     def at_rest(self, spec: TileSpec) -> TileSpec:
         """The tile with a resistance in place of the amplifier."""

@@ -37,6 +37,16 @@ class TransimpedanceAmplifier(Config):
     gain_bandwidth: Frequency = 100e6
     """GBW [Hz]."""
 
+    @property
+    def input_resistance(self) -> float:
+        """R_f/(1 + A) at rest [ohm]."""
+        return self.feedback_resistance / (1 + self.gain)
+
+    @property
+    def sensed_share(self) -> float:
+        """A/(1 + A), of the column's current at rest."""
+        return self.gain / (1 + self.gain)
+
 
 class TileSpec(Config):
     """A crossbar of `rows` x `cols` cells with its wires, drivers and sense side.
