@@ -251,10 +251,12 @@ def test_chunks_of_tiles_change_nothing(tile_spec, draw_tile, monkeypatch):
     assert (one[1] != 0).all()
 
 
+# Parts of a leaf each, and three parts of two joined leaves each.
+@pytest.mark.parametrize(("shape", "fast"), [((6, 7), False), ((19, 43), True)], ids=str)
 @pytest.mark.parametrize("double", [False, True], ids=["single", "double"])
-def test_derivatives_in_resistances_and_conductances(double, draw_tile):
+def test_derivatives_in_resistances_and_conductances(double, shape, fast, draw_tile):
     # In ohm and 1e-5 S, gradcheck's numbers are of the order of one.
-    conductances = torch.as_tensor(draw_tile((6, 7), 10, 1e-3, 1e-2, open_share=0.0) / 1e-5).requires_grad_()
+    conductances = torch.as_tensor(draw_tile(shape, 10, 1e-3, 1e-2) / 1e-5).requires_grad_()
     wires = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.0, 2.5, 12.0, 7.0)]
 
     def both(cells, row_line, column_line, driver, sense):
@@ -264,4 +266,35 @@ def test_derivatives_in_resistances_and_conductances(double, draw_tile):
             nested.drawn_conductances(cells * 1e-5, every) / 1e-5,
         )
 
-    assert torch.autograd.gradcheck(both, (conductances, *wires), eps=1e-4, atol=1e-6, rtol=1e-5)
+    assert (conductances == 0).any()
+    assert torch.autograd.gradcheck(both, (conductances, *wires), eps=1e-4, atol=1e-6, rtol=1e-5, fast_mode=fast)
+
+
+def test_derivatives_are_products_of_cell_voltages(draw_tile):
+    """Tellegen: dW_ij/dG_kl is cell kl's voltage driven from row i times that driven from column j."""
+    shape = (21, 34)
+    conductances, worth = draw_tile(shape, 12), np.random.default_rng(12).standard_normal(shape)
+    from_rows = Tile(*shape, **WIRES).solve(conductances, np.eye(shape[0])).cell_voltages
+    # The tile seen from the sense side, rows as columns.
+    back = Tile(
+        *shape[::-1],
+        row_line=WIRES["column_line"],
+        column_line=WIRES["row_line"],
+        driver=WIRES["sense"],
+        sense=WIRES["driver"],
+    )
+    from_columns = back.solve(conductances[::-1, ::-1].T, np.eye(shape[1])).cell_voltages
+    from_columns = from_columns.transpose(0, 2, 1)[::-1, ::-1, ::-1]
+    expected = np.einsum("ij,ikl,jkl->kl", worth, from_rows, from_columns, optimize=True)
+    given = torch.as_tensor(conductances).requires_grad_()
+    (torch.as_tensor(worth) * nested.effective_conductances(given, Wires(**WIRES))).sum().backward()
+    assert given.grad is not None
+    np.testing.assert_allclose(given.grad, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
+def test_second_derivatives_are_refused(draw_tile):
+    conductances = torch.as_tensor(draw_tile((4, 5), 13)).requires_grad_()
+    total = nested.effective_conductances(conductances, Wires(**WIRES)).sum()
+    (gradient,) = torch.autograd.grad(total, conductances, create_graph=True)
+    with pytest.raises(NotAvailable, match="second derivatives"):
+        gradient.sum().backward()

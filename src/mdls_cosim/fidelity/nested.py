@@ -3,14 +3,20 @@
 A block of neighbouring cells touches the rest of the tile only at the ends of its pieces of line. The near end of a
 line is the driven end of a row line and the sensed end of a column line; voltages of column lines count negatively,
 so that every line drives a cell with its own voltage and rows and columns obey the same equations. With the near
-voltages a and the currents c that leave at the far ends as inputs, a block answers with the currents into its near
-ends and the voltages at its far ends:
+voltages a and the currents c that leave at the far ends as inputs, a block answers by a symmetric matrix H with the
+currents into its near ends and the voltages at its far ends:
 
     near currents = G a + S c
     far voltages  = S^T a - R c
 
-G is a conductance matrix, R a resistance matrix, S passes lines through. Two blocks that share lines join into one:
-where the far voltages of the first, v = ... - R i, meet the near currents of the second, i = ... + G v,
+G is a conductance matrix, R a resistance matrix, S passes lines through. Leaves of a few cells grow cell by cell: a
+cell g between the far ends p and q of its lines sees the voltage h^T inputs, h = H e with e = e_p + e_q, behind the
+resistance r = -e^T h, and changes H by the current that it passes,
+
+    H + g/(1 + g r) h h^T.
+
+Two blocks that share lines join into one: where the far voltages of the first, v = ... - R i, meet the near currents
+of the second, i = ... + G v,
 
     v = (I + R G)^-1 (v with i = 0  -  R (i with v = 0)).
 
@@ -19,11 +25,17 @@ conductance matrices of grounded networks, that is, diagonally dominant with neg
 elimination leaves of them. At ordinary wires the matrix is close to I. Only resistances of wires enter, never their
 conductances: zero ohm is no special case.
 
-Leaves of a few cells are solved in one piece, then blocks join pairwise, all of a size in one batched call, until one
-is left: about 50 N^3 multiplications and 2 log2 N steps for N x N cells. Each cell carries the segment of wire on the
-near side of it on both lines, drivers and sense resistances included, so each segment may have its own resistance.
-Differentiable in conductances and resistances; a backward pass recomputes its chunk of tiles, so that between the two
-passes only the conductances are kept.
+Leaves are laid out side by side, every number of theirs one vector over all of them; then blocks join pairwise, all
+of a size in batched calls, until one is left: about 50 N^3 multiplications for N x N cells. The ends of a block are
+listed around it, from the middle of the side that its next join hides: what remains is in one piece, and the result's
+matrix is two by two pieces. Each cell carries the segment of wire on the near side of it on both lines, drivers and
+sense resistances included, so each segment may have its own resistance.
+
+Derivatives in conductances and resistances are explicit. All inputs of a part, a block in a join or a cell and its
+wires in a leaf, follow from those of the whole as X inputs; by reciprocity (Tellegen's theorem) a change dH of the
+part changes the whole by X_answers^T dH X_inputs, so what the whole is worth, B, makes X_answers B X_inputs^T for the
+part. A backward pass repeats the joins of its chunk of tiles to know the X, so that between the two passes only the
+conductances are kept. There are no second derivatives.
 
 It leaves out everything but linear two-terminal cells: no shorts between lines, no far ends but those driven.
 """
@@ -31,126 +43,213 @@ It leaves out everything but linear two-terminal cells: no shorts between lines,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from itertools import pairwise
+from functools import lru_cache, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from mdls_cosim.errors import NotAvailable
 from mdls_cosim.fidelity.elimination import Ohms, Wires
 
 ROWS, COLUMNS = 0, 1
-Ports = tuple[int, int, int, int]
-"""Lines at the four sides of a block: near rows, near columns, far rows, far columns."""
+NEAR_ROWS, NEAR_COLUMNS, FAR_ROWS, FAR_COLUMNS = range(4)
+Ends = tuple[tuple[int, int], ...]
+"""(side, line) of the ends of a block, in the order of its matrix."""
+Places = tuple[int, ...]
 
-# Numbers in the blocks of one chunk of tiles: what suits the caches of a processor, and the memory of a graphics card.
-_HELD = 500_000
+# Numbers in the blocks of one chunk of tiles, and of the leaves that grow together: what suits the caches of a
+# processor, and the memory of a graphics card.
+_HELD = 1_100_000
+_GROWN = 300_000
 _HELD_ON_ACCELERATOR = 60_000_000
 # A block of (n, n) cells is a matrix of (4 n)^2 numbers.
 _NUMBERS_A_CELL = 16
-_LEAF = (3, 4, 5)
+_LEAF_ROWS = (3, 4, 5)
+_LEAF_COLUMNS = (6, 7, 8, 9, 10)
 
 
-def _order(axis: int) -> tuple[int, int, int, int]:
-    """Sides in the order that suits a join along `axis`: its near side first, its far side last."""
-    return axis, 1 - axis, 3 - axis, 2 + axis
+@lru_cache(maxsize=4096)
+def _index(places: Places, device: torch.device) -> slice | Tensor:
+    """A slice if the places are in one piece."""
+    start = places[0] if places else 0
+    if places == tuple(range(start, start + len(places))):
+        return slice(start, start + len(places))
+    return torch.tensor(places, device=device)
 
 
-def _places(sides: Ports, axis: int) -> dict[int, slice]:
-    """Where each side is in a matrix ordered for a join along `axis`."""
-    places, start = {}, 0
-    for side in _order(axis):
-        places[side] = slice(start, start + sides[side])
-        start += sides[side]
-    return places
+def _pick(matrix: Tensor, dim: int, places: Places) -> Tensor:
+    """The entries at some places of a dimension of (batch, answers, inputs), a view if they are in one piece."""
+    index = _index(places, matrix.device)
+    if isinstance(index, slice):
+        return matrix[:, index] if dim == 1 else matrix[:, :, index]
+    return matrix.index_select(dim, index)
+
+
+def _put(matrix: Tensor, dim: int, places: Places, entries: Tensor) -> None:
+    """The reverse of `_pick`, in place."""
+    index = _index(places, matrix.device)
+    if isinstance(index, slice):
+        (matrix[:, index] if dim == 1 else matrix[:, :, index]).copy_(entries)
+    else:
+        matrix.index_copy_(dim, index, entries)
+
+
+def _ordered(ends: Ends) -> Places:
+    """The places of the ends by side and line."""
+    return tuple(sorted(range(len(ends)), key=ends.__getitem__))
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """Which ends of two blocks meet when the blocks are joined, by line, and where the rest of them goes."""
+
+    hidden: tuple[Places, Places]  # of the first and of the second block
+    kept: tuple[Places, Places]
+    parts: tuple[slice, slice]  # where what each block keeps is in the result
+    ends: Ends  # of the result
+
+    def size(self, number: int) -> int:
+        return len(self.hidden[number]) + len(self.kept[number])
+
+    def cat(self, pieces: tuple[Tensor, Tensor], dim: int) -> Tensor:
+        """What belongs to the first and to the second block's ends, in the order of the result."""
+        return torch.cat(pieces if self.parts[0].start == 0 else pieces[::-1], dim)
+
+
+@lru_cache(maxsize=1024)
+def _meet(first: Ends, second: Ends, axis: int, lines: int, hides: int) -> _Meeting:
+    """Of a join along `axis`.
+
+    Args:
+        lines: of the first block across the joined ones: those of the second follow.
+        hides: the side that the next join hides; if possible the rest of the ends is left in one piece.
+    """
+    hidden = tuple(
+        tuple(place for place in _ordered(ends) if ends[place][0] == side)
+        for ends, side in ((first, 2 + axis), (second, axis))
+    )
+    kept = tuple(
+        tuple(place for place in range(len(ends)) if place not in met)
+        for ends, met in zip((first, second), map(set, hidden), strict=True)
+    )
+    one = tuple(first[place] for place in kept[0])
+    other = tuple((side, line + lines * (side % 2 != axis)) for side, line in (second[place] for place in kept[1]))
+    rest = tuple(place for place, (side, _) in enumerate(one + other) if side != hides)
+    if isinstance(_index(rest, torch.device("cpu")), slice):
+        parts, ends = (slice(0, len(one)), slice(len(one), None)), one + other
+    else:
+        parts, ends = (slice(len(other), None), slice(0, len(other))), other + one
+    return _Meeting((hidden[0], hidden[1]), (kept[0], kept[1]), parts, ends)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Answers as a matrix times inputs; sides that nothing is connected to, or nobody asks for, have no lines."""
+    """Answers as a matrix times inputs; sides that nothing is connected to, or nobody asks for, have no ends."""
 
     matrix: Tensor  # (batch, answers, inputs)
-    answers: Ports
-    inputs: Ports
-    axis: int  # of the join that it is ordered for
+    answers: Ends
+    inputs: Ends
+    lines: tuple[int, int]  # rows and columns
 
-    def part(self, answer: int, given: int) -> Tensor:
-        """What one side answers to the inputs of another."""
-        answers, inputs = _places(self.answers, self.axis), _places(self.inputs, self.axis)
-        return self.matrix[:, answers[answer], inputs[given]]
-
-    def without(self, unasked: Sequence[int], unfed: Sequence[int]) -> Block:
-        """Drops the answers and the inputs of some sides."""
-        answers, inputs = _places(self.answers, self.axis), _places(self.inputs, self.axis)
-        kept = [side for side in _order(self.axis) if side not in unasked]
-        fed = [side for side in _order(self.axis) if side not in unfed]
-        rows = torch.cat([self.matrix[:, answers[side]] for side in kept], 1)
+    def only(self, answers: Places, inputs: Places) -> Block:
+        """With these answers and inputs alone, in this order."""
         return Block(
-            torch.cat([rows[..., inputs[side]] for side in fed], 2),
-            _ports({side: self.answers[side] for side in kept}),
-            _ports({side: self.inputs[side] for side in fed}),
-            self.axis,
+            _pick(_pick(self.matrix, 1, answers), 2, inputs),
+            tuple(self.answers[place] for place in answers),
+            tuple(self.inputs[place] for place in inputs),
+            self.lines,
         )
 
 
-def _ports(lines: dict[int, int]) -> Ports:
-    return lines.get(0, 0), lines.get(1, 0), lines.get(2, 0), lines.get(3, 0)
+@dataclass(frozen=True)
+class _Joined:
+    """A join as its adjoint needs it: currents and voltages where the blocks meet, (batch, lines, inputs)."""
+
+    answers: _Meeting
+    inputs: _Meeting
+    given: tuple[Tensor, Tensor]
+    asked: tuple[Tensor, Tensor]
+    """Of the reciprocal circuit: with what is answered as inputs."""
+
+    def adjoint(self, worth: Tensor) -> tuple[Tensor, Tensor]:
+        """What the entries of the two blocks are worth, X_answers B X_inputs^T, given B of the result's."""
+        first, second = (self._of_one(number, worth) for number in (0, 1))
+        return first, second
+
+    def _of_one(self, number: int, worth: Tensor) -> Tensor:
+        answers, inputs = self.answers, self.inputs
+        hidden_rows = self.asked[number] @ worth
+        corner = hidden_rows @ self.given[number].mT
+        # What is answered to the same ends is symmetric, and so is what it is worth.
+        hidden_columns = hidden_rows.mT if answers is inputs else worth @ self.given[number].mT
+        out, into = answers.parts[number], inputs.parts[number]
+        found = worth.new_empty(len(worth), answers.size(number), inputs.size(number))
+        for places, kept, hidden in (
+            (answers.kept[number], worth[:, out, into], hidden_columns[:, out]),
+            (answers.hidden[number], hidden_rows[:, :, into], corner),
+        ):
+            index = _index(places, worth.device)
+            rows = (
+                found[:, index]
+                if isinstance(index, slice)
+                else found.new_empty(len(worth), len(places), found.shape[2])
+            )
+            _put(rows, 2, inputs.kept[number], kept)
+            _put(rows, 2, inputs.hidden[number], hidden)
+            if not isinstance(index, slice):
+                found.index_copy_(1, index, rows)
+        return found
 
 
-def join(first: Block, second: Block, then: int) -> Block:
+def join(first: Block, second: Block, axis: int, hides: int, tape: list[_Joined] | None = None) -> Block:
     """The far ends of the first block's lines onto the near ends of the second's.
 
     Args:
-        first, second: ordered for the same axis, along which they are joined.
-        then: axis that the result is ordered for.
+        axis: of the lines that are joined.
+        hides: the side that the next join of the result hides.
+        tape: gets what the adjoint needs.
     """
-    axis = first.axis
-    near, far, crossing = axis, 2 + axis, (1 - axis, 3 - axis)
-    ours, theirs = _places(first.inputs, axis), _places(second.inputs, axis)
-    far_rows = first.matrix[:, _places(first.answers, axis)[far]]
-    near_rows = second.matrix[:, _places(second.answers, axis)[near]]
-    resistance, conductance = far_rows[..., ours[far]], near_rows[..., theirs[near]]  # -R and G
+    across = first.lines[1 - axis]
+    inputs = _meet(first.inputs, second.inputs, axis, across, hides)
+    symmetric = first.answers == first.inputs and second.answers == second.inputs
+    answers = inputs if symmetric else _meet(first.answers, second.answers, axis, across, hides)
+    far, near = _pick(first.matrix, 1, answers.hidden[0]), _pick(second.matrix, 1, answers.hidden[1])
+    resistance, conductance = _pick(far, 2, inputs.hidden[0]), _pick(near, 2, inputs.hidden[1])  # -R and G
     loop = -(resistance @ conductance)
     loop.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    # Voltages and currents where the two meet, by inputs of the first and of the second.
-    voltages = torch.linalg.solve_ex(loop, far_rows)[0]
-    currents = conductance @ voltages
-    their_voltages = voltages[..., ours[far]] @ near_rows
-    their_currents = torch.baddbmm(near_rows, conductance, their_voltages)
+    # Few numbers a matrix and many right-hand sides: products with the inverse are faster than solves.
+    inverse = torch.linalg.inv_ex(loop)[0]
 
-    pieces: list[tuple[bool, int]] = []  # (of the first?, side) in the order of the result
-    for side in _order(then):
-        pieces += [(True, side)] * (side != far) + [(False, side)] * (side != near)
-    columns = [ours[side] if mine else theirs[side] for mine, side in pieces]
-    choose = [(mine, column) for (mine, _), column in zip(pieces, columns, strict=True)]
-    met = torch.cat([(currents if mine else their_currents)[..., column] for mine, column in choose], 2)
-    met_voltages = torch.cat([(voltages if mine else their_voltages)[..., column] for mine, column in choose], 2)
-
-    # Near lines come first and far lines last, so what remains of each block's answers is in one piece.
-    first_rows = first.matrix[:, : first.matrix.shape[1] - first.answers[far]]
-    second_rows = second.matrix[:, second.answers[near] :]
-    first_answers = first_rows[..., ours[far]] @ met
-    second_answers = second_rows[..., theirs[near]] @ met_voltages
-    start = 0
-    for mine, column in choose:
-        stop = start + column.stop - column.start
-        answers, rows = (first_answers, first_rows) if mine else (second_answers, second_rows)
-        answers[..., start:stop] += rows[..., column]
-        start = stop
-
-    mine_at = _places(first.answers, axis)
-    their_at = _places(_ports({side: lines for side, lines in enumerate(second.answers) if side != near}), axis)
-    answers = [first_answers[:, mine_at[side]] if mine else second_answers[:, their_at[side]] for mine, side in pieces]
-
-    def sides(one: Ports, other: Ports) -> Ports:
-        return _ports(
-            {near: one[near], far: other[far]} | {side: one[side] + other[side] for side in crossing},
+    def meet(far: Tensor, near: Tensor, meeting: _Meeting) -> tuple[Tensor, Tensor]:
+        """Currents and voltages where the blocks meet, by inputs of the first and of the second."""
+        voltages, their_currents = inverse @ far, inverse.mT @ near
+        return (
+            meeting.cat((conductance @ voltages, their_currents), 2),
+            meeting.cat((voltages, resistance @ their_currents), 2),
         )
 
-    return Block(torch.cat(answers, 1), sides(first.answers, second.answers), sides(first.inputs, second.inputs), then)
+    far, near = _pick(far, 2, inputs.kept[0]), _pick(near, 2, inputs.kept[1])
+    currents, voltages = meet(far, near, inputs)
+    if symmetric:
+        far_columns, near_columns = far.mT, near.mT
+    else:
+        far_columns = _pick(_pick(first.matrix, 2, inputs.hidden[0]), 1, answers.kept[0])
+        near_columns = _pick(_pick(second.matrix, 2, inputs.hidden[1]), 1, answers.kept[1])
+    matrix = answers.cat((far_columns @ currents, near_columns @ voltages), 1)
+    for number, block in enumerate((first, second)):
+        rest = _pick(_pick(block.matrix, 1, answers.kept[number]), 2, inputs.kept[number])
+        matrix[:, answers.parts[number], inputs.parts[number]].add_(rest)
+    if tape is not None:
+        given = currents, voltages
+        tape.append(
+            _Joined(answers, inputs, given, given if symmetric else meet(far_columns.mT, near_columns.mT, answers))
+        )
+    rows, columns = first.lines
+    lines = (rows, columns + second.lines[1]) if axis == ROWS else (rows + second.lines[0], columns)
+    return Block(matrix, answers.ends, inputs.ends, lines)
 
 
 @dataclass(frozen=True)
@@ -162,12 +261,12 @@ class _Grid:
     parts: int
 
     @classmethod
-    def of(cls, lines: int) -> _Grid:
+    def of(cls, lines: int, leaves: Sequence[int]) -> _Grid:
         """The cut with the fewest lines too many."""
-        if lines <= max(_LEAF):
+        if lines <= max(leaves):
             return cls(lines, 0, 1)
         cuts = []
-        for leaf in _LEAF:
+        for leaf in leaves:
             for parts in (2, 3):
                 doublings = max(0, math.ceil(math.log2(lines / (leaf * parts))))
                 cuts.append(cls(leaf, doublings, parts))
@@ -176,84 +275,6 @@ class _Grid:
     @property
     def lines(self) -> int:
         return self.leaf * self.parts << self.doublings
-
-
-@dataclass(frozen=True)
-class _Leaves:
-    """The wires of all leaves, (leaf, ...); a leaf has p x q cells and 2 (p + q) ends.
-
-    Cells of voltages w pass currents i; the wires alone make w = drives @ inputs - between @ i.
-    """
-
-    rows: _Grid
-    columns: _Grid
-    drives: Tensor  # (leaf, cells, ends)
-    between: Tensor  # (leaf, cells, cells) [ohm]
-    through: Tensor  # (leaf, ends, ends), the block without any cells
-
-    @classmethod
-    def of(cls, along_rows: Tensor, along_columns: Tensor) -> _Leaves:
-        """From the resistance on the near side of each cell, (rows, cols), near ends first [ohm]."""
-        rows, columns = (_Grid.of(lines) for lines in along_rows.shape)
-        p, q, axis = rows.leaf, columns.leaf, _axes(rows, columns)[0]
-        # From the near side of the leaf to each cell.
-        row_path = _cut(along_rows, rows, columns).cumsum(-1)
-        column_path = _cut(along_columns, rows, columns).cumsum(-2)
-        one_row, one_column = (torch.eye(lines).to(along_rows) for lines in (p, q))
-        shared_rows = torch.minimum(row_path[..., :, None], row_path[..., None, :])
-        shared_columns = torch.minimum(column_path.mT[..., :, None], column_path.mT[..., None, :])
-        between = torch.einsum("zijl,ik->zijkl", shared_rows, one_row)
-        between = between + torch.einsum("zjik,jl->zijkl", shared_columns, one_column)
-        ends = {
-            0: one_row[:, None, :].expand(len(row_path), p, q, p),
-            1: one_column[None, :, :].expand(len(row_path), p, q, q),
-            2: -row_path[..., None] * one_row[:, None, :],
-            3: -column_path[..., None] * one_column[None, :, :],
-        }
-        sizes = (p, q, p, q)
-        place = _places(sizes, axis)
-        through = along_rows.new_zeros(len(row_path), 2 * (p + q), 2 * (p + q))
-        for near, total in ((ROWS, row_path[..., -1]), (COLUMNS, column_path[..., -1, :])):
-            for one, other in ((near, near + 2), (near + 2, near)):
-                through[:, place[one], place[other]] = torch.eye(sizes[near]).to(through)
-            through[:, place[near + 2], place[near + 2]] = torch.diag_embed(-total)
-        drives = torch.cat([ends[side] for side in _order(axis)], -1).reshape(-1, p * q, 2 * (p + q))
-        return cls(rows, columns, drives, between.reshape(-1, p * q, p * q), through)
-
-    def solve(self, conductances: Tensor) -> Tensor:
-        """Blocks (leaf, tile, ends, ends) of conductances (tile, rows, cols) [S].
-
-        From i = D w with the cells' conductances D: currents = (D^-1 + between)^-1 drives, written with D^1/2 so that
-        the matrix is symmetric and open cells are allowed.
-        """
-        tiles = len(conductances)
-        cells = _cut(conductances, self.rows, self.columns).flatten(-2).reshape(tiles, len(self.drives), -1)
-        if cells.requires_grad:  # the smallest number keeps the derivative of the root finite at open cells
-            cells = cells + torch.finfo(cells.dtype).tiny
-        root = cells.transpose(0, 1).sqrt()[..., None]
-        matrix = self.between[:, None] * root * root.mT
-        matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
-        factor = torch.linalg.cholesky_ex(matrix)[0]
-        passed = torch.linalg.solve_triangular(factor, self.drives[:, None] * root, upper=False)
-        return self.through[:, None] + passed.mT @ passed
-
-
-def _cut(per_cell: Tensor, rows: _Grid, columns: _Grid) -> Tensor:
-    """(..., rows, cols) padded with zeros at the far ends and cut into leaves, (... x leaf, leaf rows, leaf cols).
-
-    Leaves that are joined in the same step follow each other at a distance: the first join pairs the first half of
-    the leaves with the second.
-    """
-    padding = (0, columns.lines - per_cell.shape[-1], 0, rows.lines - per_cell.shape[-2])
-    padded = torch.nn.functional.pad(per_cell, padding)
-    split = [rows.parts, *[2] * rows.doublings, rows.leaf, columns.parts, *[2] * columns.doublings, columns.leaf]
-    leaves = padded.reshape(-1, *split)
-    first_row, first_column, last = 1, 3 + rows.doublings, leaves.ndim - 1
-    # The last factor of two of a number of leaves is joined first.
-    row, column = iter(range(first_column - 2, first_row, -1)), iter(range(last - 1, first_column, -1))
-    joined = [next(column) if axis == ROWS else next(row) for axis in _axes(rows, columns)[:-1]]
-    order = (0, *joined, first_row, first_column, first_column - 1, last)
-    return leaves.permute(order).reshape(-1, rows.leaf, columns.leaf)
 
 
 def _axes(rows: _Grid, columns: _Grid) -> list[int]:
@@ -270,41 +291,310 @@ def _axes(rows: _Grid, columns: _Grid) -> list[int]:
     return [*axes, ROWS if columns.parts > 1 else COLUMNS]
 
 
-def _joined(leaves: _Leaves, conductances: Tensor, *, drawn: bool, double: bool) -> Block:
-    """The whole tile as one block: answers of the sense side (and of the drivers), inputs of the drivers."""
-    rows, columns = leaves.rows, leaves.columns
-    axes = _axes(rows, columns)
-    tiles = len(conductances)
-    matrix = leaves.solve(conductances).flatten(0, 1)
-    sides: Ports = (rows.leaf, columns.leaf, rows.leaf, columns.leaf)
-    for axis, then in pairwise(axes):
-        first, second = (Block(half, sides, sides, axis) for half in matrix.chunk(2))
-        block = join(first, second, then)
-        matrix, sides = block.matrix, block.answers
-    blocks = matrix.unflatten(0, (rows.parts, columns.parts, tiles))
+class _Growth:
+    """Leaves that grow cell by cell, row after row down each column, side by side in the last dimension."""
 
-    def at(row: int, column: int) -> Block:
-        # What nothing is connected to at the edges of the tile, and what nobody asks for.
-        unasked, unfed = [], []
-        if column == 0 and not drawn:
-            unasked.append(0)
-        if row == 0:
-            unfed.append(1)
-        if column == columns.parts - 1 and not double:
-            unasked.append(2)
-            unfed.append(2)
-        if row == rows.parts - 1:
-            unasked.append(3)
-            unfed.append(3)
-        return Block(blocks[row, column], sides, sides, axes[-1]).without(unasked, unfed)
+    def __init__(self, rows: int, columns: int, like: Tensor, batch: int) -> None:
+        self.rows, self.batch = rows, batch
+        # Cells reach the ends in this order, so that all that a cell changes is in one piece.
+        self.ends: Ends = (
+            *((NEAR_ROWS, i) for i in range(rows)),
+            *((FAR_ROWS, i) for i in range(rows)),
+            *((side, j) for j in range(columns) for side in (NEAR_COLUMNS, FAR_COLUMNS)),
+        )
+        size = len(self.ends)
+        self.matrix = like.new_zeros(size, size, batch)
+        self._one, self._scratch = like.new_ones(batch), like.new_empty(batch)
+        self._response, self._passed = like.new_empty(2, size, batch)
+        opposite = [self.ends.index((side ^ 2, line)) for side, line in self.ends]
+        self._through = [self.matrix[place, other] for place, other in enumerate(opposite)]
 
-    lines = []
-    for row in range(rows.parts):
-        first, *others = (at(row, column) for column in range(columns.parts))
-        for column, other in enumerate(others, 2):
-            first = join(first, other, ROWS if column < columns.parts else COLUMNS)
-        lines.append(first)
-    return reduce(partial(join, then=COLUMNS), lines)
+    def grow(self, leaves: Tensor, responses: Tensor | None = None) -> Tensor:
+        """H, (ends, ends, batch), overwritten by the next call.
+
+        Args:
+            leaves: conductances and the resistances before each cell on its lines, (3, cells, batch).
+            responses: (cells, ends, batch), gets the cells' voltages by inputs of what is there with them.
+        """
+        self.matrix.zero_()
+        for each in self._through:
+            each.fill_(1.0)
+        conductances, along_rows, along_columns = (each.unbind() for each in leaves)
+        scratch, each_response = self._scratch, self._response.unbind()
+        for column in range(len(conductances) // self.rows):
+            # One unbind is cheaper than many selects: these steps are short.
+            far_column, size = 2 * (self.rows + column) + 1, 2 * (self.rows + column + 1)
+            grown, response, passed = self.matrix[:size, :size], self._response[:size], self._passed[:size]
+            lines, ends = grown.unbind(), grown.diagonal().unbind(-1)
+            for row in range(self.rows):
+                cell, far_row = column * self.rows + row, self.rows + row
+                ends[far_row].sub_(along_rows[cell])
+                ends[far_column].sub_(along_columns[cell])
+                torch.add(lines[far_row], lines[far_column], out=response)
+                # 1 + g r
+                torch.add(each_response[far_row], each_response[far_column], out=scratch)
+                torch.addcmul(self._one, conductances[cell], scratch, value=-1.0, out=scratch)
+                if responses is not None:
+                    torch.div(response, scratch, out=responses[cell, :size])
+                torch.mul(response, torch.div(conductances[cell], scratch, out=scratch), out=passed)
+                grown.addcmul_(passed[:, None], response[None])
+        return self.matrix
+
+    def adjoint(self, worth: Tensor, conductances: Tensor, responses: Tensor) -> Tensor:
+        """What conductances and resistances are worth, (3, cells, batch); what H is worth and H are overwritten."""
+        found = conductances.new_empty(3, *conductances.shape)
+        ends = worth.diagonal().unbind(-1)
+        for cell in reversed(range(len(conductances))):
+            column, row = divmod(cell, self.rows)
+            far_row, far_column, size = self.rows + row, 2 * (self.rows + column) + 1, 2 * (self.rows + column + 1)
+            # The cell is worth w^T B w; its current g w is a further input of both lines.
+            conductance, response = conductances[cell], responses[cell, :size]
+            products = torch.mul(worth[:size, :size], response, out=self.matrix[:size, :size])
+            through = torch.sum(products, 1, out=self._passed[:size])
+            torch.sum(torch.mul(through, response, out=self._response[:size]), 0, out=found[0, cell])
+            through *= conductance
+            half = 0.5 * conductance.square() * found[0, cell]
+            through[far_row].add_(half)
+            through[far_column].add_(half)
+            for line in (far_row, far_column):
+                worth[line, :size].add_(through)
+                worth[:size, line].add_(through)
+            torch.neg(ends[far_row], out=found[1, cell])
+            torch.neg(ends[far_column], out=found[2, cell])
+        return found
+
+
+@lru_cache(maxsize=64)
+def _around(rows: int, columns: int, hides: int) -> Ends:
+    """The ends of a leaf clockwise, from the middle of the side that its first join hides."""
+    clockwise = {
+        NEAR_COLUMNS: [(NEAR_COLUMNS, j) for j in range(columns)],
+        FAR_ROWS: [(FAR_ROWS, i) for i in range(rows)],
+        FAR_COLUMNS: [(FAR_COLUMNS, j) for j in reversed(range(columns))],
+        NEAR_ROWS: [(NEAR_ROWS, i) for i in reversed(range(rows))],
+    }
+    sides = list(clockwise)
+    start, middle = sides.index(hides), len(clockwise[hides]) // 2
+    ends = [end for side in sides[start:] + sides[:start] for end in clockwise[side]]
+    return tuple(ends[middle:] + ends[:middle])
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """How a tile of some size is cut into leaves and joined; which ends of the whole are asked, and which are fed."""
+
+    rows: _Grid
+    columns: _Grid
+    asked: Places  # sides
+    fed: Places
+
+    def matrix(
+        self, conductances: Tensor, along_rows: Tensor, along_columns: Tensor, tape: list[_Joined] | None = None
+    ) -> Tensor:
+        """Answers of the asked ends to the fed ones, both by side and line, (tile, answers, inputs).
+
+        Args:
+            conductances: (tile, rows, cols) [S].
+            along_rows, along_columns: resistance on the near side of each cell, (1, rows, cols) [ohm].
+        """
+        whole = self._whole(self._cut(conductances, along_rows, along_columns), tape)
+        return whole.only(_ordered(whole.answers), _ordered(whole.inputs)).matrix
+
+    def adjoint(self, worth: Tensor, conductances: Tensor, along_rows: Tensor, along_columns: Tensor) -> Tensor:
+        """What conductances and resistances are worth, (3, tile, rows, cols), given what the matrix is worth."""
+        leaves = self._cut(conductances, along_rows, along_columns)
+        tape: list[_Joined] = []
+        whole = self._whole(leaves, tape)
+        if self.asked == self.fed:  # a symmetric matrix: only the symmetric part of what it is worth counts
+            worth = 0.5 * (worth + worth.mT)
+        for dim, ends in ((1, whole.answers), (2, whole.inputs)):
+            order = _ordered(ends)
+            worth = _pick(worth, dim, tuple(sorted(range(len(order)), key=order.__getitem__)))
+        found = self._adjoint_of_leaves(self._adjoint_of_joins(worth, tape), leaves)
+        shape, order = self._split()
+        sizes = [len(conductances), *shape]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        per_cell = found.reshape(3, *(sizes[dim] for dim in order)).permute(0, *(1 + dim for dim in back))
+        per_cell = per_cell.reshape(3, -1, self.rows.lines, self.columns.lines)
+        return per_cell[..., : conductances.shape[-2], : conductances.shape[-1]]
+
+    def _split(self) -> tuple[list[int], list[int]]:
+        """A tile's rows and columns as factors, and the order (leaf columns, leaf rows, leaves, tile) of the leaves.
+
+        Leaves that are joined in the same step follow each other at a distance: the first join pairs the first half
+        of the leaves with the second.
+        """
+        rows, columns = self.rows, self.columns
+        shape = [rows.parts, *[2] * rows.doublings, rows.leaf, columns.parts, *[2] * columns.doublings, columns.leaf]
+        first_row, first_column, last = 1, 3 + rows.doublings, len(shape)
+        # The last factor of two of a number of leaves is joined first.
+        row, column = iter(range(first_column - 2, first_row, -1)), iter(range(last - 1, first_column, -1))
+        joined = [next(column) if axis == ROWS else next(row) for axis in _axes(rows, columns)[:-1]]
+        return shape, [last, first_column - 1, *joined, first_row, first_column, 0]
+
+    def _cut(self, conductances: Tensor, *along: Tensor) -> Tensor:
+        """(3, cells of a leaf, leaves x tiles), padded with zeros at the far ends."""
+        shape, order = self._split()
+        tiles, rows, cols = conductances.shape
+        given = torch.stack([conductances, *(each.expand(tiles, -1, -1) for each in along)])
+        padded = torch.nn.functional.pad(given, (0, self.columns.lines - cols, 0, self.rows.lines - rows))
+        leaves = padded.reshape(3, tiles, *shape).permute(0, *(1 + dim for dim in order))
+        return leaves.reshape(3, self.rows.leaf * self.columns.leaf, -1)
+
+    def _roles(self, level: int) -> Places:
+        """The sides that blocks of a level hide in the next join: first ones and second ones, or the parts."""
+        axes = _axes(self.rows, self.columns)
+        return (2 + axes[level], axes[level]) if level < len(axes) - 1 else (2 + axes[level],)
+
+    def _pieces(self, leaves: Tensor) -> Iterator[tuple[_Growth, slice, list[tuple[int, slice, slice]]]]:
+        """Leaves that grow together: their range, and by role the range within and that of the role's blocks."""
+        count, roles = leaves.shape[-1], len(self._roles(0))
+        ends = 2 * (self.rows.leaf + self.columns.leaf)
+        at_once = (_GROWN if leaves.device.type == "cpu" else _HELD_ON_ACCELERATOR) // ends**2
+        each = count // roles
+        growth = None
+        for start in range(0, count, at_once):
+            stop = min(start + at_once, count)
+            if growth is None or growth.batch != stop - start:
+                growth = _Growth(self.rows.leaf, self.columns.leaf, leaves, stop - start)
+            parts = []
+            for role in range(roles):
+                low, high = max(start, role * each), min(stop, (role + 1) * each)
+                if low < high:
+                    parts.append((role, slice(low - start, high - start), slice(low - role * each, high - role * each)))
+            yield growth, slice(start, stop), parts
+
+    def _entries(self, growth: _Growth, role: int, device: torch.device) -> Tensor:
+        """Where the numbers of a leaf's matrix are in one that grew."""
+        place = {end: number for number, end in enumerate(growth.ends)}
+        order = torch.tensor([place[end] for end in _around(self.rows.leaf, self.columns.leaf, role)], device=device)
+        return (order[:, None] * len(place) + order).flatten()
+
+    def _leaves(self, leaves: Tensor) -> list[Block]:
+        """Blocks by role."""
+        roles, rows, columns = self._roles(0), self.rows.leaf, self.columns.leaf
+        size = 2 * (rows + columns)
+        found = leaves.new_empty(len(roles), leaves.shape[-1] // len(roles), size**2)
+        for growth, here, parts in self._pieces(leaves):
+            grown = growth.grow(leaves[:, :, here]).flatten(0, 1)
+            for role, within, there in parts:
+                entries = self._entries(growth, roles[role], leaves.device)
+                found[role, there] = grown[:, within].index_select(0, entries).t()
+        orders = [_around(rows, columns, hides) for hides in roles]
+        return [
+            Block(matrix.unflatten(1, (size, size)), order, order, (rows, columns))
+            for matrix, order in zip(found, orders, strict=True)
+        ]
+
+    def _adjoint_of_leaves(self, worth: list[Tensor], leaves: Tensor) -> Tensor:
+        """As `leaves`, from what the blocks of each role are worth."""
+        roles, found = self._roles(0), torch.empty_like(leaves)
+        for growth, here, parts in self._pieces(leaves):
+            some = leaves[:, :, here]
+            responses = some.new_empty(some.shape[1], len(growth.ends), growth.batch)
+            growth.grow(some, responses)
+            change = torch.empty_like(growth.matrix)
+            for role, within, there in parts:
+                entries = self._entries(growth, roles[role], leaves.device)
+                change.flatten(0, 1)[entries, within] = worth[role][there].flatten(1).t()
+            found[:, :, here] = growth.adjoint(change, some[0], responses)
+        return found
+
+    def _kept(self, ends: Ends, row: int, column: int, wanted: Places) -> Places:
+        """Not what nothing is connected to at the edges of the tile, and what nobody asks for; near rows first."""
+        edge = (column == 0, row == 0, column == self.columns.parts - 1, row == self.rows.parts - 1)
+        order = sorted(range(len(ends)), key=lambda place: ((0, 2, 3, 1)[ends[place][0]], ends[place]))
+        return tuple(place for place in order if not edge[ends[place][0]] or ends[place][0] in wanted)
+
+    def _whole(self, leaves: Tensor, tape: list[_Joined] | None) -> Block:
+        blocks = self._leaves(leaves)
+        for level, axis in enumerate(_axes(self.rows, self.columns)[:-1], 1):
+            roles = self._roles(level)
+            halves = (each.matrix.chunk(len(roles)) for each in blocks)
+            first, second = blocks
+            blocks = [
+                join(
+                    Block(one, first.answers, first.inputs, first.lines),
+                    Block(other, second.answers, second.inputs, second.lines),
+                    axis,
+                    hides,
+                    tape,
+                )
+                for one, other, hides in zip(*halves, roles, strict=True)
+            ]
+        (all_parts,) = blocks
+        grid = all_parts.matrix.unflatten(0, (self.rows.parts, self.columns.parts, -1))
+        lines: list[Block] = []
+        for row in range(self.rows.parts):
+            parts = []
+            for column in range(self.columns.parts):
+                block = Block(grid[row, column], all_parts.answers, all_parts.inputs, all_parts.lines)
+                parts.append(
+                    block.only(*(self._kept(block.inputs, row, column, wanted) for wanted in (self.asked, self.fed)))
+                )
+            lines.append(reduce(lambda one, other: join(one, other, ROWS, FAR_COLUMNS, tape), parts))
+        return reduce(lambda one, other: join(one, other, COLUMNS, FAR_COLUMNS, tape), lines)
+
+    def _adjoint_of_joins(self, worth: Tensor, tape: list[_Joined]) -> list[Tensor]:
+        """What the leaves of each role are worth."""
+        lines = [worth]
+        for _ in range(self.rows.parts - 1):
+            lines[:1] = tape.pop().adjoint(lines[0])
+        ends = self._ends_of_parts()
+        grid = worth.new_zeros(self.rows.parts, self.columns.parts, len(worth), len(ends), len(ends))
+        for row in reversed(range(self.rows.parts)):
+            parts = [lines[row]]
+            for _ in range(self.columns.parts - 1):
+                parts[:1] = tape.pop().adjoint(parts[0])
+            for column, part in enumerate(parts):
+                answers, inputs = (
+                    torch.tensor(self._kept(ends, row, column, wanted), device=worth.device)
+                    for wanted in (self.asked, self.fed)
+                )
+                grid[row, column][:, answers[:, None], inputs] = part
+        # Blocks are symmetric, so only the symmetric part counts.
+        found = [(0.5 * (grid + grid.mT)).flatten(0, 2)]
+        for _ in _axes(self.rows, self.columns)[:-1]:
+            pairs = [tape.pop().adjoint(each) for each in reversed(found)]
+            found = [torch.cat(each) for each in zip(*reversed(pairs), strict=True)]
+        return found
+
+    def _ends_of_parts(self) -> Ends:
+        lines = [self.rows.leaf, self.columns.leaf]
+        ends = [_around(*lines, hides) for hides in self._roles(0)]
+        for level, axis in enumerate(_axes(self.rows, self.columns)[:-1], 1):
+            ends = [_meet(*ends, axis, lines[1 - axis], hides).ends for hides in self._roles(level)]
+            lines[1 - axis] *= 2
+        return ends[0]
+
+
+class _Elimination(torch.autograd.Function):
+    """`_Tree.matrix` with its explicit derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, tree: _Tree, conductances: Tensor, along_rows: Tensor, along_columns: Tensor) -> Tensor:
+        ctx.tree = tree
+        ctx.save_for_backward(conductances, along_rows, along_columns)
+        return tree.matrix(conductances, along_rows, along_columns)
+
+    @staticmethod
+    def backward(ctx: Any, *worth: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, *_Adjoint.apply(ctx.tree, *worth, *ctx.saved_tensors)  # pyright: ignore[reportReturnType]
+
+
+class _Adjoint(torch.autograd.Function):
+    """`_Tree.adjoint`; a function of its own because there the derivatives end."""
+
+    @staticmethod
+    def forward(ctx: Any, tree: _Tree, worth: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        cells, *along = tree.adjoint(worth, *given)
+        return cells, *(each.sum(0, keepdim=True) for each in along)
+
+    @staticmethod
+    def backward(ctx: Any, *worth: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotAvailable(
+            "effective conductances have no second derivatives", hint="take differences of the first derivatives"
+        )
 
 
 def _near_resistances(wires: Wires, conductances: Tensor) -> tuple[Tensor, Tensor]:
@@ -320,21 +610,24 @@ def _near_resistances(wires: Wires, conductances: Tensor) -> tuple[Tensor, Tenso
     return row, column
 
 
-def _transfer(leaves: _Leaves, wires: Wires, conductances: Tensor, *, drawn: bool) -> Tensor:
+def _transfer(tree: _Tree, wires: Wires, along: tuple[Tensor, Tensor], conductances: Tensor, *, drawn: bool) -> Tensor:
     """W, or Y if `drawn`, of one chunk of tiles (tile, rows, cols) with the sensed ends of the columns first."""
     rows, cols = conductances.shape[-2:]
-    asked = 0 if drawn else 1
-    block = _joined(leaves, conductances, drawn=drawn, double=wires.far_driver is not None)
-    answer = block.part(asked, 0)
+    matrix: Tensor = _Elimination.apply(tree, conductances, *along)  # pyright: ignore[reportAssignmentType]
+    asked, fed = (tree.rows if drawn else tree.columns).lines, tree.rows.lines
+    answer = matrix[:, :asked, :fed]
     if wires.far_driver is not None:
         # The far drivers deliver f: (r_far + R) f = V - S^T V.
-        loop = -block.part(2, 2)
-        one = torch.eye(loop.shape[-1]).to(loop)
-        loop = loop + torch.as_tensor(wires.far_driver).to(loop) * one
+        loop = -matrix[:, asked:, fed:]
+        one = torch.eye(fed).to(loop)
+        far = torch.as_tensor(wires.far_driver).to(loop)
+        if far.ndim:  # of drivers that differ, with nothing at the lines that fill the tree
+            far = torch.nn.functional.pad(far.flip(0), (0, fed - rows))
+        loop = loop + far * one
         # Between drivers without any resistance the far one has nothing to add.
         loop = loop + torch.diag_embed((loop.diagonal(dim1=-2, dim2=-1) == 0).to(loop))
-        delivered = torch.linalg.solve_ex(loop, one - block.part(2, 0))[0]
-        answer = answer - block.part(asked, 2) @ delivered
+        delivered = torch.linalg.solve_ex(loop, one - matrix[:, asked:, :fed])[0]
+        answer = answer - matrix[:, :asked, fed:] @ delivered
         if drawn:
             answer = answer + delivered
     return answer[:, :rows, :rows].flip(-1, -2) if drawn else answer[:, :cols, :rows].mT.flip(-2)
@@ -345,15 +638,13 @@ def _transfers(conductances: Tensor, wires: Wires, *, drawn: bool) -> Tensor:
     if not conductances.numel():
         return conductances.new_zeros((*tiles, rows, rows if drawn else cols))
     flat = conductances.reshape(-1, rows, cols).flip(-2)
-    row, column = _near_resistances(wires, flat)
-    leaves = _Leaves.of(row.flip(0), column.flip(0))
-    solve = partial(_transfer, leaves, wires, drawn=drawn)
+    row, column = (each.flip(0)[None] for each in _near_resistances(wires, flat))
+    far = () if wires.far_driver is None else (FAR_ROWS,)
+    asked = NEAR_ROWS if drawn else NEAR_COLUMNS
+    tree = _Tree(_Grid.of(rows, _LEAF_ROWS), _Grid.of(cols, _LEAF_COLUMNS), (asked, *far), (NEAR_ROWS, *far))
     held = _HELD if flat.device.type == "cpu" else _HELD_ON_ACCELERATOR
-    chunks = flat.split(max(1, held // (_NUMBERS_A_CELL * leaves.rows.lines * leaves.columns.lines)))
-    if torch.is_grad_enabled() and (flat.requires_grad or leaves.between.requires_grad):
-        answers = [checkpoint(solve, chunk, use_reentrant=False) for chunk in chunks]
-    else:
-        answers = [solve(chunk) for chunk in chunks]
+    chunks = flat.split(max(1, held // (_NUMBERS_A_CELL * tree.rows.lines * tree.columns.lines)))
+    answers = [_transfer(tree, wires, (row, column), chunk, drawn=drawn) for chunk in chunks]
     return torch.cat(answers).reshape(*tiles, rows, -1)
 
 
