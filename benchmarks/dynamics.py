@@ -1,6 +1,6 @@
 """States of devices through pulse trains: cells per second, and against torchdiffeq at equal error.
 
-    python benchmarks/dynamics.py [--quick] [--json]
+    python benchmarks/dynamics.py [--quick] [--json] [--save FILE.npz]
 
 One train for all cells, which differ: rates spread lognormally by a third, states start anywhere. torchdiffeq (pip
 install torchdiffeq; left out where it is missing) gets the same rate function, pulse by pulse, with the loosest
@@ -108,7 +108,9 @@ def by_torchdiffeq(device: DynamicDevice, states: Any, voltages: Any, width: flo
     return states
 
 
-def against_torchdiffeq(name: str, cells: int, pulses: int, repeats: int) -> dict[str, float | None]:
+def against_torchdiffeq(
+    name: str, cells: int, pulses: int, repeats: int, saved: dict[str, Any]
+) -> dict[str, float | None]:
     case = CASES[name]
     device, states, voltages = drawn(case, cells, pulses, torch.as_tensor)
     plain = integrated(device)
@@ -118,6 +120,8 @@ def against_torchdiffeq(name: str, cells: int, pulses: int, repeats: int) -> dic
         exact = after_pulses(device, states, voltages, case.width)
     own = after_pulses(plain, states, voltages, case.width)
     error = float((own - exact).abs().max())
+    saved |= {f"{name}_{what}": each.numpy() for what, each in (("before", states), ("after", own), ("exact", exact))}
+    saved[f"{name}_voltages"] = voltages.numpy()
     result: dict[str, float | None] = {
         "error": error,
         "seconds": seconds(lambda: after_pulses(plain, states, voltages, case.width), repeats),
@@ -145,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument("--quick", action="store_true", help="fewer cells, pulses and repeats")
+    parser.add_argument("--save", metavar="FILE.npz", help="states and trains behind the errors")
     options = parser.parse_args()
     shrink, repeats = (20, 1) if options.quick else (1, 3)
     figures: dict[str, Any] = {"threads": torch.get_num_threads()}
@@ -188,8 +193,9 @@ def main() -> None:
 
     print(f"\n{'against torchdiffeq':<20}{'error':>10}{'evolve':>10}{'error':>10}{'dopri5':>10}{'ratio':>8}")
     figures["torchdiffeq"] = {}
+    saved: dict[str, Any] = {}
     for name in ("vteam", "yakopcic", "stanford pku"):
-        found = against_torchdiffeq(name, 20_000 // shrink, 4, repeats)
+        found = against_torchdiffeq(name, 20_000 // shrink, 4, repeats, saved)
         figures["torchdiffeq"][name] = found
         theirs, mine = found["torchdiffeq_seconds"], found["seconds"]
         if theirs is None or mine is None:
@@ -199,6 +205,8 @@ def main() -> None:
                 f"{name:<20}{found['error']:>10.1e}{mine:>8.2f} s{found['torchdiffeq_error']:>10.1e}{theirs:>8.2f} s"
                 f"{theirs / mine:>8.1f}"
             )
+    if options.save:
+        np.savez_compressed(options.save, **saved)
     if options.json:
         print(json.dumps(figures))
 

@@ -1,17 +1,21 @@
-"""The nodal solver against sparse LU and sparse Newton, side by side in one run.
+"""The nodal solver against sparse LU, sparse Newton and badcrossbar, side by side in one run.
 
-    python benchmarks/nodal.py [--quick] [--json]
+    python benchmarks/nodal.py [--quick] [--json] [--save FILE.npz]
 
 Sparse LU: scipy's splu with the best of its column orderings, one factorisation, all right-hand sides in one call.
 Sparse Newton: one splu an iteration, to the same residual. Both get the assembled matrix for free: only factorisation
-and solves are timed for LU, and for Newton the update of the matrix's values besides.
+and solves are timed for LU, and for Newton the update of the matrix's values besides. badcrossbar (pip install
+--no-deps badcrossbar pathvalidate; left out where it is missing) is timed as it is called, for all unit inputs at once;
+its lines begin and end with one more segment of wire, which is our driver and our sense resistance.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +28,14 @@ from scipy.sparse.linalg import splu
 from mdls_cosim.devices import Ohmic, Sinh
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.tiles import TileSpec
+
+with warnings.catch_warnings(record=True):  # it tells that it cannot plot, and lets no filter stop it
+    try:
+        import badcrossbar  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        badcrossbar = None
+    else:
+        logging.getLogger("badcrossbar").setLevel(logging.WARNING)
 
 ORDERINGS = ("COLAMD", "MMD_AT_PLUS_A", "MMD_ATA", "NATURAL")
 ENDS = 10.0
@@ -168,6 +180,38 @@ def program(
     return speedup, errors
 
 
+def beside_badcrossbar(
+    generator: np.random.Generator, repeats: int, saved: dict[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Time of a tile's unit responses, and the largest difference of the currents relative to the largest, by size."""
+    print(f"\n{'unit responses, a tile':<24}{'nodal':>12}{'badcrossbar':>12}{'ratio':>8}{'apart':>10}")
+    compute = getattr(badcrossbar, "compute", None)
+    if compute is None:
+        print("badcrossbar or its pathvalidate is not installed: left out")
+        return {}
+    found = {}
+    for size in (64, 128):
+        conductances = generator.uniform(1e-6, 1e-4, (size, size))
+        names = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+        model = NodalTile(TileSpec(rows=size, cols=size, **dict.fromkeys(names, 1.0)))
+        tensor, unit = torch.as_tensor(conductances), torch.eye(size, dtype=torch.float64)
+
+        def theirs(conductances: np.ndarray = conductances) -> np.ndarray:
+            how = {"node_voltages": False, "all_currents": False}
+            return compute(np.eye(len(conductances)), 1 / conductances, 1.0, **how).currents.output
+
+        runs = (partial(_read, model, tensor, unit), theirs)
+        times = np.array([[best_time(run, 1) for run in runs] for _ in range(repeats)])
+        mine, other = np.median(times, 0)
+        ratio = float(np.median(times[:, 1] / times[:, 0]))
+        currents = _read(model, tensor, unit).numpy()
+        apart = float(np.abs(currents - theirs()).max() / np.abs(currents).max())
+        found[str(size)] = {"ratio": round(ratio, 1), "difference": apart}
+        saved[f"badcrossbar_conductances_{size}"], saved[f"badcrossbar_currents_{size}"] = conductances, theirs()
+        print(f"{f'{size}x{size}':<24}{1e3 * mine:>9.1f} ms{1e3 * other:>9.0f} ms{ratio:>8.1f}{apart:>10.1e}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -181,6 +225,7 @@ def main() -> None:
     print(f"torch threads: {torch.get_num_threads()}")
     speedup, program_errors = program(generator, repeats, options.quick, saved)
     errors += program_errors
+    badcrossbar_found = beside_badcrossbar(np.random.default_rng(1), repeats, saved)
     print(f"\n{f'read, sinh {NONLINEARITY:g} /V, 64x64':<24}{'nodal':>12}{'Newton':>12}{'ratio':>8}{'residual':>10}")
     for wire in (1.0, 50.0, 500.0):
         conductances = generator.uniform(1e-6, 1e-4, (64, 64))
@@ -221,6 +266,7 @@ def main() -> None:
                     "max_relative_error": max(errors),
                     "newton_speedup_over_sparse_newton": newton,
                     "newton_worst_residual": max(residuals),
+                    "badcrossbar": badcrossbar_found,
                 }
             )
         )

@@ -2,11 +2,12 @@
 
     python benchmarks/surrogates.py [--quick] [--json] [--save FILE.npz] [--picture FILE.svg]
 
-Every surrogate is fitted in the run, to NodalTile's exact currents of one draw of tiles and inputs, and tested on
-another draw (other seeds, other networks). Errors are relative to the RMS current of each case class (conductance
-class x input class); of all classes the worst counts. Times are medians of one read of a programmed tile, a batch of
-128, next to one ideal matmul of the same dtype. Pairs are two tiles that are read with the same inputs and
-subtracted, their error in steps of a 6-bit ADC whose range is the largest difference of the class.
+Every series surrogate is fitted in the run, to NodalTile's exact currents of one draw of tiles and inputs, and all are
+tested on another draw (other seeds, other networks); cells behind selectors are taken row by row, without a fit. Errors
+are relative to the RMS current of each case class (conductance class x input class); of all classes the worst counts.
+Times are medians of one read of a programmed tile, a batch of 128, next to one ideal matmul of the same dtype. Pairs
+are two tiles that are read with the same inputs and subtracted, their error in steps of a 6-bit ADC whose range is the
+largest difference of the class.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import torch
 from torch import Tensor
 
 from mdls_cosim.characterize import CONDUCTANCE_CLASSES, draw_conductances, draw_inputs
-from mdls_cosim.devices import Ohmic, PassiveTio2, PolynomialRead, Sinh
+from mdls_cosim.devices import ExponentialSelector, Nmos, Ohmic, PassiveTio2, PolynomialRead, Sinh
 from mdls_cosim.fidelity import NodalTile
-from mdls_cosim.surrogates import Domain, SeriesSurrogate
+from mdls_cosim.surrogates import Domain, RowResponses, SeriesSurrogate, Surrogate
 from mdls_cosim.surrogates.parameters import Reads
 from mdls_cosim.surrogates.series import Terms
 from mdls_cosim.surrogates.series_fit import fit_coefficients
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
 
 TILES = (*CONDUCTANCE_CLASSES, "trained")
 INPUTS = ("uniform", "sparse", "dense", "half_on", "signed")
@@ -46,9 +47,11 @@ class Case:
     """A cell in a tile of 1 ohm wires and 10 ohm ends."""
 
     size: int
-    cell: Sinh | PassiveTio2 | PolynomialRead
+    cell: Sinh | PassiveTio2 | PolynomialRead | SelectorCell | TransistorCell
     amplitude: float
     span: tuple[float, float] = (1e-6, 100e-6)
+    steep: bool = False
+    """Row by row (`RowResponses`), and not as a series."""
     open_share: float = 0.0
     """Of the cells tested: at 0 S, which no fit has seen."""
 
@@ -76,6 +79,15 @@ MORE_CASES = {
     "sinh3_64, 1 - 300 uS": Case(64, Sinh(nonlinearity=3.0), 0.3, (1e-6, 300e-6)),
     "sinh3_64, half the cells open": Case(64, Sinh(nonlinearity=3.0), 0.3, open_share=0.5),
     "passive_tio2_64": Case(64, PassiveTio2(), 0.3, (2e-6, 95e-6)),
+    "1s1r_64, ohmic, 1 nA and 0.08 V": Case(
+        64, SelectorCell(selector=ExponentialSelector(slope_voltage=0.08)), 1.0, steep=True
+    ),
+    "1s1r_64, sinh 3 /V, 10 nA and 0.15 V": Case(
+        64, SelectorCell(device=Sinh(), selector=ExponentialSelector(saturation_current=1e-8)), 1.0, steep=True
+    ),
+    "1t1r_64, sinh 3 /V": Case(
+        64, TransistorCell(device=Sinh(), transistor=Nmos(body_effect=0.4, channel_modulation=0.05)), 0.3
+    ),
     "polynomial_read_64, 50 - 225 uS": Case(64, PolynomialRead(), 0.4, (50e-6, 225e-6)),
 }
 
@@ -192,9 +204,7 @@ def median_times(reads: Sequence[Callable[[], Any]], repeats: int) -> list[float
     return [float(np.median(each)) for each in times]
 
 
-def fitted(case: Case, train: Draw) -> SeriesSurrogate:
-    reads = Reads(train.conductances, train.voltages, train.currents)
-    coefficients = fit_coefficients(case.spec, reads, train.classes)
+def fitted(case: Case, train: Draw) -> Surrogate:
     # Inputs of both signs put more than the amplitude over some cells.
     limits = Domain(
         rows=case.size,
@@ -203,7 +213,11 @@ def fitted(case: Case, train: Draw) -> SeriesSurrogate:
         input_voltage=case.amplitude,
         cell_voltage=1.5 * case.amplitude,
     )
-    return SeriesSurrogate(case.spec, coefficients=coefficients, domain=limits)
+    if case.steep:  # nothing is fitted
+        made_for = {"amplitude": (case.amplitude,), "conductances": case.span}
+        return RowResponses(case.spec, coefficients=made_for, domain=limits)
+    reads = Reads(train.conductances, train.voltages, train.currents)
+    return SeriesSurrogate(case.spec, coefficients=fit_coefficients(case.spec, reads, train.classes), domain=limits)
 
 
 class BlackBox:
@@ -254,7 +268,7 @@ class BlackBox:
         return read
 
 
-def rungs(case: Case, train: Draw, surrogate: SeriesSurrogate) -> dict[str, Callable[[Tensor], Callable]]:
+def rungs(case: Case, train: Draw, surrogate: Surrogate) -> dict[str, Callable[[Tensor], Callable]]:
     """Every way to read a tile, from the cheapest: name -> program(conductances) -> read(voltages)."""
 
     def without(**changed: tuple[float, ...]) -> SeriesSurrogate:
@@ -291,7 +305,7 @@ def rungs(case: Case, train: Draw, surrogate: SeriesSurrogate) -> dict[str, Call
     }
 
 
-def pareto(case: Case, train: Draw, test: Draw, surrogate: SeriesSurrogate, repeats: int) -> dict[str, list[float]]:
+def pareto(case: Case, train: Draw, test: Draw, surrogate: Surrogate, repeats: int) -> dict[str, list[float]]:
     """Time of a read over one ideal matmul, RMS error of the worst and of the middle class, in single precision."""
     curve = {}
     inputs = _batch(test)
@@ -314,7 +328,7 @@ def _batch(test: Draw) -> Tensor:
     return every[torch.arange(BATCH) % len(every)].float()
 
 
-def times_over_ideal(surrogate: SeriesSurrogate, test: Draw, repeats: int) -> dict[str, float]:
+def times_over_ideal(surrogate: Surrogate, test: Draw, repeats: int) -> dict[str, float]:
     programmed, ratios = surrogate.program(test.conductances[0]), {}
     for dtype in (torch.float32, torch.float64):
         inputs, cells = _batch(test).to(dtype), test.conductances[0].to(dtype)

@@ -30,16 +30,7 @@ from mdls_cosim.tiles import TileSpec, TransimpedanceAmplifier
 WIRES = {"2 ohm, ends 500 ohm": (2.0, 500.0), "20 ohm, ends 100 ohm": (20.0, 100.0), "1 ohm, ends 10 ohm": (1.0, 10.0)}
 CELLS = {"ohmic": Ohmic(), "sinh 3 /V": Sinh(nonlinearity=3.0)}
 
-FAST = Vteam(
-    on_resistance=2e3,
-    off_resistance=1e5,
-    on_voltage=-0.5,
-    off_voltage=0.4,
-    on_rate=3e5,
-    off_rate=5e5,
-    on_exponent=2.0,
-    off_exponent=3.0,
-)
+FAST = Vteam(parameters="vteam_example")  # pyright: ignore[reportCallIssue]
 DEVICES = {
     "vteam": (
         FAST,

@@ -38,7 +38,7 @@ CELLS: dict[str, tuple[Memristor, tuple[float, float], float]] = {
     "sinh3": (Sinh(nonlinearity=3.0), (1e-6, 100e-6), 0.3),
     "sinh6": (Sinh(nonlinearity=6.0), (1e-6, 100e-6), 0.3),
     "sinh10": (Sinh(nonlinearity=10.0), (1e-6, 100e-6), 0.2),
-    "passive_tio2": (PassiveTio2(), (1e-6, 100e-6), 0.3),
+    "passive_tio2": (PassiveTio2(), (2e-6, 90e-6), 0.3),
     "polynomial_read": (PolynomialRead(), (50e-6, 225e-6), 0.3),
 }
 """Name -> device, conductance range [S], largest row voltage [V]."""
@@ -112,16 +112,18 @@ def main() -> None:
 
 def result(case: Case, out: Path, tiles: int) -> dict[str, Any]:
     """Errors of one case, from its file if it is there and of the same plan."""
-    plan = case.plan(tiles)
+    found: dict[str, Any] = {"name": case.name}
     path = out / f"{case.name}.json"
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept.get("plan") == canonical_json(plan) and "failed" not in kept:
-            return kept
     try:
-        found = {"name": case.name, "plan": canonical_json(plan), **made(case, plan, out)}
+        plan = case.plan(tiles)
+        found["plan"] = canonical_json(plan)
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept.get("plan") == found["plan"] and "failed" not in kept:
+                return kept
+        found |= made(case, plan, out)
     except MdlsError as error:
-        found = {"name": case.name, "plan": canonical_json(plan), "failed": str(error)}
+        found["failed"] = str(error)
     path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
 

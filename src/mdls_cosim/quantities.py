@@ -107,6 +107,7 @@ class Quantity:
 
     The field holds a finite SI float within the bounds (`ge`, `gt`, `le`, `lt`, in SI) and accepts a real number (SI)
     or text with a unit; where the validation context says {"text": True} (TOML, command line), text with a unit only.
+    `several`: of a field `float | tuple[float, ...]`, which takes a list of such values too.
     """
 
     unit: str
@@ -114,6 +115,7 @@ class Quantity:
     gt: float | None = None
     le: float | None = None
     lt: float | None = None
+    several: bool = False
 
     def check(self, value: Any, *, text_only: bool = False) -> float:
         """`value` as an SI float within the bounds, else ConfigError."""
@@ -150,13 +152,18 @@ class Quantity:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        def validate(value: Any, info: ValidationInfo) -> float:
-            return self.check(value, text_only=bool(info.context and info.context.get("text")))
+        def validate(value: Any, info: ValidationInfo) -> float | tuple[float, ...]:
+            text_only = bool(info.context and info.context.get("text"))
+            if self.several and isinstance(value, list | tuple):
+                return tuple(self.check(each, text_only=text_only) for each in value)
+            return self.check(value, text_only=text_only)
 
         return core_schema.with_info_before_validator_function(validate, handler(source))
 
 
 Resistance = Annotated[float, Quantity("ohm", ge=0)]
+LineResistance = Annotated[float | tuple[float, ...], Quantity("ohm", ge=0, several=True)]
+"""Of every line, or one for each."""
 PositiveResistance = Annotated[float, Quantity("ohm", gt=0)]
 Conductance = Annotated[float, Quantity("siemens", ge=0)]
 Voltage = Annotated[float, Quantity("volt")]

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from mdls_cosim.devices import Device, ExponentialSelector, Nmos, Ohmic, PolynomialRead, Sinh, ThresholdSelector
 from mdls_cosim.errors import NotAvailable
-from mdls_cosim.fidelity.cell_law import DeviceLaw, SeriesLaw, cell_law
+from mdls_cosim.fidelity.cell_law import Barrier, Channel, DeviceLaw, SeriesLaw, cell_law
 from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
 
 SELECTOR = ExponentialSelector(saturation_current=1e-8, slope_voltage=0.15)
@@ -35,7 +35,7 @@ def series_current(device: Device, conductance: float, voltage: float, temperatu
 
 @pytest.mark.parametrize("device", [Ohmic(), Sinh(nonlinearity=5.0), PolynomialRead()], ids=lambda each: each.model)
 def test_both_parts_carry_the_same_current_and_share_the_voltage(device: Device) -> None:
-    law = SeriesLaw(device, SELECTOR.current)
+    law = SeriesLaw(device, Barrier(SELECTOR))
     conductances = (6e-5, 2e-4) if isinstance(device, PolynomialRead) else (1e-9, 1e-6, 1e-4)
     states = torch.tensor(conductances, dtype=torch.float64)
     found = law.current(torch.tensor(VOLTAGES, dtype=torch.float64)[:, None], states)
@@ -44,14 +44,49 @@ def test_both_parts_carry_the_same_current_and_share_the_voltage(device: Device)
 
 
 def test_derivatives_are_those_of_the_equation() -> None:
-    law = SeriesLaw(Sinh(nonlinearity=3.0), SELECTOR.current)
+    law = SeriesLaw(Sinh(nonlinearity=3.0), Barrier(SELECTOR))
     voltages = torch.tensor([0.7, -0.9, 0.2, -0.01], dtype=torch.float64, requires_grad=True)
     states = torch.tensor([10.0, 2.0, 50.0, 7.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v, g: 1e6 * law.current(v, 1e-6 * g), (voltages, states))
+    assert torch.autograd.gradgradcheck(lambda v, g: 1e6 * law.current(v, 1e-6 * g), (voltages, states))
+
+
+@pytest.mark.parametrize("second", [Barrier(SELECTOR), Channel(Nmos(body_effect=0.4), 1.8)], ids=["selector", "fet"])
+def test_single_precision(second) -> None:
+    law = SeriesLaw(Sinh(nonlinearity=3.0), second)
+    voltages, states = torch.linspace(-0.9, 0.9, 50)[:, None], torch.tensor([1e-6, 3e-5, 1e-4])
+    exact, single = law.current(voltages.double(), states.double()), law.current(voltages, states)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_what_newton_leaves_is_found_between_brackets(monkeypatch) -> None:
+    """A memristor far steeper than its selector; with one step of Newton's everything is left."""
+    law = SeriesLaw(Sinh(nonlinearity=40.0), Barrier(SELECTOR))
+    voltages = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)[:, None]
+    states = torch.tensor([1e-9, 1e-6, 1e-4], dtype=torch.float64)
+    found = law.current(voltages, states)
+    monkeypatch.setattr("mdls_cosim.fidelity.cell_law._STEPS", 1)
+    torch.testing.assert_close(law.current(voltages, states), found, rtol=1e-11, atol=1e-24)
+    across = 0.15 * torch.asinh(found / 1e-8)
+    passed = Sinh(nonlinearity=40.0).current(voltages - across, states)
+    # 1e-14 V over the memristor is what the difference of the voltages leaves open.
+    slopes = states * torch.cosh(40.0 * (voltages - across))
+    assert bool(((passed - found).abs() <= 1e-14 * slopes + 1e-12 * found.abs()).all())
+
+
+def test_cells_without_a_voltage_or_a_current() -> None:
+    for second in (Barrier(SELECTOR), Channel(Nmos(), 1.8), Channel(Nmos(), 0.2)):
+        law = SeriesLaw(Ohmic(), second)
+        voltages = torch.tensor([0.0, 0.4, torch.nan], dtype=torch.float64)
+        assert not law.current(voltages[:2], torch.zeros(2, dtype=torch.float64)).any()
+        found = law.current(voltages, torch.full((3,), 1e-5, dtype=torch.float64))
+        assert found[0] == 0
+        assert torch.isnan(found[2])
 
 
 def test_at_rest_two_conductances_are_in_series() -> None:
-    law = SeriesLaw(Ohmic(), SELECTOR.current)
+    law = SeriesLaw(Ohmic(), Barrier(SELECTOR))
     voltage = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     states = torch.tensor([1e-9, 1e-7, 1e-4], dtype=torch.float64)
     current = law.current(voltage, states)

@@ -12,7 +12,7 @@ from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.fidelity.elimination import Wires, factorise
 from mdls_cosim.surrogates.noise import CurrentNoise
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import TileSpec, TransimpedanceAmplifier
 
 
 def tile(device: Device, rows: int, cols: int, ends: float = 10.0) -> TileSpec:
@@ -26,7 +26,7 @@ def exact_noise(
     spec: TileSpec, conductances: torch.Tensor, spread: torch.Tensor, voltages: torch.Tensor
 ) -> torch.Tensor:
     """(batch, cols), from what a source at each cell, one by one, does to every column of the linearised solution."""
-    device, cells = spec.passive_cell, spec.rows * spec.cols
+    device, cells = spec.device, spec.rows * spec.cols
     found = []
     for across in NodalTile(spec).program(conductances).cell_voltages(voltages):
         volts = across.clone().requires_grad_()
@@ -71,6 +71,31 @@ def test_draws_of_the_cells_scatter_by_it() -> None:
     found = CurrentNoise(spec, conductances, 0.02, 0.3)(voltages)
     # 4000 draws know a standard deviation to 1.1 %.
     torch.testing.assert_close(found, scatter, rtol=0.045, atol=0)
+
+
+def test_lines_that_differ() -> None:
+    generator = np.random.default_rng(4)
+    names = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+    each = {name: tuple(generator.uniform(0, 40, 6 if index % 2 else 9)) for index, name in enumerate(names)}
+    spec = tile(Ohmic(), 9, 6).replace(**each)
+    conductances = torch.as_tensor(draw_conductances("uniform", 9, 6, (1e-6, 100e-6), generator))
+    spread = torch.as_tensor(generator.uniform(0.0, 0.1, (9, 6)))
+    voltages = torch.as_tensor(generator.uniform(-0.3, 0.3, (4, 9)))
+    found = CurrentNoise(spec, conductances, spread, 0.3)(voltages)
+    exact = exact_noise(spec, conductances, spread, voltages)
+    scale = exact.square().mean(-1, keepdim=True).sqrt()
+    assert float(((found - exact) / scale).abs().max()) < 0.03
+
+
+def test_an_amplifier_passes_its_share_of_the_noise() -> None:
+    amplifier = TransimpedanceAmplifier(feedback_resistance=2e3, gain=9.0)
+    spec = tile(Ohmic(), 5, 4, ends=20.0)
+    conductances = 1e-6 + 99e-6 * torch.rand(5, 4, dtype=torch.float64)
+    voltages = 0.3 * torch.rand(3, 5, dtype=torch.float64)
+    # Its input is 2 kohm/(1 + 9), and of the column's current it tells 9 tenths.
+    at_rest = CurrentNoise(spec.replace(sense_resistance=220.0), conductances, 0.05, 0.3)(voltages)
+    found = CurrentNoise(spec.replace(amplifier=amplifier), conductances, 0.05, 0.3)(voltages)
+    torch.testing.assert_close(found, 0.9 * at_rest, rtol=1e-12, atol=0)
 
 
 def test_tiles_side_by_side_dtypes_and_no_spread() -> None:

@@ -13,16 +13,7 @@ from mdls_cosim.tiles import SelectorCell, StateDeclaration, SubcircuitCell, Til
 
 pytestmark = pytest.mark.ngspice
 
-DEVICE = Vteam(
-    on_resistance=2e3,
-    off_resistance=1e5,
-    on_voltage=-0.5,
-    off_voltage=0.4,
-    on_rate=3e5,
-    off_rate=5e5,
-    on_exponent=2.0,
-    off_exponent=3.0,
-)
+DEVICE = Vteam(parameters="vteam_example")  # pyright: ignore[reportCallIssue]
 TILE = TileSpec(rows=3, cols=2, cell=DEVICE, row_line_resistance=1e3, driver_resistance=1e4, cell_capacitance=1e-15)
 SPAN = (2e-5, 4e-4)
 PLAN = PulsePlan(potentiation=(0.9, 1.2), depression=(0.6, 0.8), widths=(50e-9, 200e-9), pulses=6)

@@ -54,7 +54,7 @@ def test_without_wires_it_is_that_of_the_cells() -> None:
     voltages = 0.6 * torch.rand(2, 4, 6, dtype=torch.float64) - 0.3
     surrogate = SeriesSurrogate(spec, coefficients={**START, "amplitude": (0.3,)})
     volts = voltages[..., None]
-    ideal = (volts * spec.passive_cell.current(volts, conductances[:, None])).sum((-2, -1))
+    ideal = (volts * spec.device.current(volts, conductances[:, None])).sum((-2, -1))
     torch.testing.assert_close(surrogate.program(conductances).power(voltages), ideal, rtol=1e-9, atol=0)
 
 

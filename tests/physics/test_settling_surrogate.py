@@ -7,9 +7,9 @@ import torch
 from mdls_cosim.characterize import Characterization, characterize
 from mdls_cosim.characterize.patterns import INPUT_CLASSES, draw_conductances, draw_inputs
 from mdls_cosim.characterize.settle import SettlePlan, SettlePoint
-from mdls_cosim.devices import Ohmic, Sinh
+from mdls_cosim.devices import ExponentialSelector, Ohmic, Sinh
 from mdls_cosim.surrogates.settling import settling_errors, step_response
-from mdls_cosim.tiles import TileSpec, TransimpedanceAmplifier
+from mdls_cosim.tiles import SelectorCell, TileSpec, TransimpedanceAmplifier, TransistorCell
 
 pytestmark = pytest.mark.ngspice
 
@@ -87,6 +87,41 @@ def test_amplifiers_settle_and_ring(bandwidth, engine):
     assert bool(response.time_constants.imag.abs().max() > 0.1 * response.time_constants.abs().max()) == (
         bandwidth > 1e9
     )
+
+
+def test_lines_that_differ(engine):
+    spec = tile(
+        "lines", (3, 5), Ohmic(), row_line_resistance=(20.0, 0.0, 300.0), driver_resistance=(0.0, 50.0, 900.0),
+        column_line_resistance=(0.0, 10.0, 400.0, 60.0, 5.0), sense_resistance=(500.0, 0.0, 80.0, 7.0, 900.0),
+    )  # fmt: skip
+    point, found = simulated(spec, "uniform", 1e-11, engine)
+    response = step_response(spec, torch.as_tensor(point.conductances), torch.as_tensor(point.voltages), rise=1e-11)
+    np.testing.assert_allclose(response.final, found["final_currents"], rtol=1e-7)
+    assert relative_rms(response.settling_time(6).numpy(), found["settling_time"]) < 5e-3
+
+
+@pytest.mark.parametrize("temperature", [300.0, 380.0], ids=["room", "hot"])
+def test_selectors_and_temperatures_settle_as_at_their_operating_point(temperature, engine):
+    cell = SelectorCell(selector=ExponentialSelector(saturation_current=1e-6, slope_voltage=0.3))
+    hot = {"temperature": temperature, "wire_temperature_coefficient": 0.004}
+    spec = tile("ends", (6, 5), cell, **hot)
+    point, found = simulated(spec, "uniform", 1e-11, engine)
+    response = step_response(spec, torch.as_tensor(point.conductances), torch.as_tensor(point.voltages), rise=1e-11)
+    np.testing.assert_allclose(response.final, found["final_currents"], rtol=1e-5)
+    predicted = response.settling_time(6).numpy()
+    assert relative_rms(predicted, found["settling_time"]) < 0.04
+    np.testing.assert_allclose(predicted.max(-1), found["settling_time"].max(-1), rtol=0.02)
+
+
+@pytest.mark.parametrize("wires", ["lines", "fast"])
+def test_transistor_cells_settle_as_at_their_operating_point(wires, engine):
+    """Sources at ground: what the rise of the column lines does to them is left out, here below 0.1 %."""
+    spec = tile(wires, (6, 5), TransistorCell(device=Sinh(nonlinearity=3.0)))
+    point, found = simulated(spec, "uniform", 1e-11, engine)
+    response = step_response(spec, torch.as_tensor(point.conductances), torch.as_tensor(point.voltages), rise=1e-11)
+    scale = np.abs(found["final_currents"]).max()
+    np.testing.assert_allclose(response.final, found["final_currents"], rtol=0, atol=2e-3 * scale)
+    assert relative_rms(response.settling_time(6).numpy(), found["settling_time"]) < 0.01
 
 
 def test_a_campaign_of_sizes_and_corners(engine):

@@ -98,20 +98,27 @@ class _Circuit:
         return coo_matrix((values[mine], (rows[mine], columns[mine])), shape=size).tocsc()
 
 
+def _of(resistance: float | tuple[float, ...], line: int) -> float:
+    return resistance[line] if isinstance(resistance, tuple) else resistance
+
+
 @dataclass(frozen=True)
 class Tile:
-    """Rows are driven at column 0, columns are sensed below the last row; all resistances in ohm.
+    """Rows are driven at column 0, columns are sensed below the last row.
 
+    Resistances in ohm, one for all lines or (line,).
     nonlinearity [1/V]: None for ohmic cells, else I = G sinh(a V) / a.
+    double: rows are driven at their last column too.
     """
 
     rows: int
     cols: int
-    row_line: float
-    column_line: float
-    driver: float
-    sense: float
+    row_line: float | tuple[float, ...]
+    column_line: float | tuple[float, ...]
+    driver: float | tuple[float, ...]
+    sense: float | tuple[float, ...]
     nonlinearity: float | None = None
+    double: bool = False
 
     @classmethod
     def of(cls, spec) -> Tile:
@@ -126,16 +133,19 @@ class Tile:
             spec.driver_resistance,
             spec.sense_resistance,
             getattr(spec.cell, "nonlinearity", None),
+            spec.drive == "double",
         )
 
     def _wires(self) -> list[tuple[object, object, float]]:
         wires: list[tuple[object, object, float]] = []
         for i in range(self.rows):
-            wires.append((("source", i), ("u", i, 0), self.driver))
-            wires += [(("u", i, j), ("u", i, j + 1), self.row_line) for j in range(self.cols - 1)]
+            wires.append((("source", i), ("u", i, 0), _of(self.driver, i)))
+            wires += [(("u", i, j), ("u", i, j + 1), _of(self.row_line, i)) for j in range(self.cols - 1)]
+            if self.double:
+                wires.append((("source", i), ("u", i, self.cols - 1), _of(self.driver, i)))
         for j in range(self.cols):
-            wires += [(("v", i, j), ("v", i + 1, j), self.column_line) for i in range(self.rows - 1)]
-            wires.append((("v", self.rows - 1, j), GROUND, self.sense))
+            wires += [(("v", i, j), ("v", i + 1, j), _of(self.column_line, j)) for i in range(self.rows - 1)]
+            wires.append((("v", self.rows - 1, j), GROUND, _of(self.sense, j)))
         return wires
 
     @cached_property
@@ -155,7 +165,7 @@ class Tile:
         def ends(branches: list[tuple[object, object]]) -> NDArray[np.int64]:
             return np.array([[place[nodes.find(end)] for end in pair] for pair in branches], dtype=int).reshape(-1, 2).T
 
-        resistive = [wire for wire in wires if wire[2] > 0]
+        resistive = [wire for wire in wires if wire[2] > 0 and nodes.find(wire[0]) != nodes.find(wire[1])]
         return _Circuit(
             unknown=len(unknown),
             cells=ends([(("u", i, j), ("v", i, j)) for i in range(self.rows) for j in range(self.cols)]),

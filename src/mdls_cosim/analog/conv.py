@@ -1,145 +1,99 @@
-"""nn.Conv2d on tiles."""
+"""Convolutions and transposed convolutions on tiles, in one, two and three dimensions."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
+from mdls_cosim.analog.readers import ConvolutionReader, MatrixReader, Reader, TapReader, Window
 from mdls_cosim.errors import InputError
 
-Size = int | tuple[int, int]
+Size = int | tuple[int, ...]
+AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+AnyConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
-class AnalogConv2d(AnalogLayer):
-    """A convolution on memristor tiles; arguments and shapes of `torch.nn.Conv2d`.
+class _Sliding(AnalogLayer):
+    """What convolutions have in common: the kernel positions of the input channels are the rows, the output channels
+    the columns, and every output position is one read. Groups sit on tiles of their own."""
 
-    The kernel positions of the input channels are the rows, the output channels the columns, and every output
-    position is one read. Groups sit on tiles of their own.
+    digital_kind: ClassVar[Any]
+    window: Window
 
-    Args:
-        hardware: tiles, mapping and periphery.
-        seed: draws the programming error.
-        digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        *,
-        hardware: Hardware,
-        seed: int | torch.Generator = 0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-        digital: nn.Conv2d | None = None,
-    ) -> None:
-        if digital is None:
-            digital = nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                padding,
-                dilation,
-                groups,
-                bias,
-                padding_mode,  # pyright: ignore[reportArgumentType]  torch checks the word
-                device,
-                dtype,
-            )
-        super().__init__(hardware, digital, groups=digital.groups)
-        self.in_channels = digital.in_channels
-        self.out_channels = digital.out_channels
-        self.kernel_size = _pair(digital.kernel_size)
-        self.stride = _pair(digital.stride)
-        self.padding = digital.padding
-        self.dilation = _pair(digital.dilation)
-        self.groups = digital.groups
-        self.padding_mode = digital.padding_mode
-        self.program(seed)
+    def __init__(self, hardware: Hardware, digital: Any, weight: Tensor) -> None:
+        super().__init__(hardware, weight, digital.bias, digital.groups, math.prod(digital.kernel_size))
+        self.in_channels: int = digital.in_channels
+        self.out_channels: int = digital.out_channels
+        self.kernel_size: tuple[int, ...] = digital.kernel_size
+        self.stride: tuple[int, ...] = digital.stride
+        self.padding: Any = digital.padding
+        self.dilation: tuple[int, ...] = digital.dilation
+        self.groups: int = digital.groups
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d, hardware: Hardware, seed: int | torch.Generator = 0) -> AnalogConv2d:
+    def from_conv(cls, conv: nn.Module, hardware: Hardware, seed: int = 0) -> Any:
         """The same weights on tiles; `conv` stays as it is."""
-        layer = cls(
-            conv.in_channels, conv.out_channels, _pair(conv.kernel_size), hardware=hardware, seed=seed, digital=conv
-        )
+        layer = cls(hardware=hardware, seed=seed, digital=conv)  # pyright: ignore[reportCallIssue]
         return layer.train(conv.training)
 
-    def forward(self, inputs: Float[Tensor, "*batch channels height width"]) -> Float[Tensor, "*batch outputs h w"]:
+    def forward(self, inputs: Tensor) -> Tensor:
         outputs = self._run(self.items(inputs))
-        return outputs if inputs.ndim == 4 else outputs[0]
+        return outputs if inputs.ndim == 2 + self.axes else outputs[0]
+
+    @property
+    def axes(self) -> int:
+        """Dimensions that the kernel slides along."""
+        return len(self.kernel_size)
 
     def items(self, inputs: Tensor) -> Tensor:
-        items = inputs[None] if inputs.ndim == 3 else inputs
-        if items.ndim != 4 or items.shape[1] != self.in_channels:
+        items = inputs[None] if inputs.ndim == 1 + self.axes else inputs
+        if items.ndim != 2 + self.axes or items.shape[1] != self.in_channels:
             raise InputError(
-                "the input of AnalogConv2d has the wrong shape",
+                f"the input of {type(self).__name__} has the wrong shape",
                 value=tuple(inputs.shape),
-                limit=f"(batch, {self.in_channels}, height, width), or without the batch",
+                limit=f"(batch, {self.in_channels}, {', '.join(['size'] * self.axes)}), or without the batch",
             )
-        height, width = self._output_size(items)
-        if height < 1 or width < 1:
+        if min(self._sizes(items)) < 1:
             raise InputError(
-                "the kernel of AnalogConv2d is larger than its padded input",
-                value=f"{items.shape[2]}x{items.shape[3]}",
+                f"the kernel of {type(self).__name__} is larger than its padded input",
+                value="x".join(map(str, items.shape[2:])),
                 limit=f"kernel {self.kernel_size}, dilation {self.dilation}, padding {self.padding}",
             )
         return items
 
-    def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Padding (before, after) of height and of width."""
-        if isinstance(self.padding, str):
-            if self.padding == "valid":
-                return (0, 0), (0, 0)
-            # "same": where the total is odd, torch puts the odd one behind.
-            totals = [dilation * (kernel - 1) for dilation, kernel in zip(self.dilation, self.kernel_size, strict=True)]
-            before_after = [(total // 2, total - total // 2) for total in totals]
-            return before_after[0], before_after[1]
-        height, width = self.padding
-        return (height, height), (width, width)
+    def _sizes(self, items: Tensor) -> tuple[int, ...]:
+        """Output positions along every axis."""
+        shape = self._image_sizes(items)
+        return self.window.sizes(torch.empty((1, 1, *shape), device="meta"))
 
-    def _output_size(self, items: Tensor) -> tuple[int, int]:
-        sizes = [
-            (size + sum(margin) - dilation * (kernel - 1) - 1) // stride + 1
-            for size, margin, dilation, kernel, stride in zip(
-                items.shape[2:], self._margins(), self.dilation, self.kernel_size, self.stride, strict=True
-            )
-        ]
-        return sizes[0], sizes[1]
+    def _image_sizes(self, items: Tensor) -> tuple[int, ...]:
+        """Of what the kernel slides over, its own zeros aside."""
+        raise NotImplementedError
 
     def _vectors_per_item(self, items: Tensor) -> int:
-        height, width = self._output_size(items)
-        return height * width
+        return math.prod(self._sizes(items))
 
-    def _vectors(self, items: Tensor) -> Tensor:
-        (top, bottom), (left, right) = self._margins()
-        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        if top or bottom or left or right:
-            items = functional.pad(items, (left, right, top, bottom), mode=mode)
-        columns = functional.unfold(items, self.kernel_size, self.dilation, 0, self.stride)
-        # (images, groups * inputs, positions) -> (groups, images * positions, inputs)
-        return columns.unflatten(1, (self.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    def _vectors(self, images: Tensor) -> Tensor:
+        return self.window.vectors(images, self.groups)
+
+    def _linear_reader(self, matrix: Tensor) -> Reader:
+        match self.partition.order:
+            case "channels":
+                return ConvolutionReader(self.layout, matrix, self.window)
+            case "taps":
+                return TapReader(self.layout, matrix, self.window)
+            case "dense":
+                return MatrixReader(self.layout, matrix, self._vectors)
 
     def _assemble(self, results: Tensor, items: Tensor) -> Tensor:
-        height, width = self._output_size(items)
-        # (groups, images * positions, outputs) -> (images, groups * outputs, height, width)
-        outputs = results.unflatten(1, (items.shape[0], height * width)).permute(1, 0, 3, 2)
-        outputs = outputs.reshape(items.shape[0], self.out_channels, height, width)
-        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)[:, None, None]
+        # Pixel by pixel, as channels-last images are in memory.
+        return results.reshape(len(items), *self._sizes(items), self.out_channels).movedim(-1, 1)
 
     def extra_repr(self) -> str:
         return (
@@ -148,6 +102,203 @@ class AnalogConv2d(AnalogLayer):
         )
 
 
-def _pair(size: tuple[int, ...]) -> tuple[int, int]:
-    height, width = size
-    return height, width
+class _Convolution(_Sliding):
+    def __init__(
+        self,
+        in_channels: int = 0,
+        out_channels: int = 0,
+        kernel_size: Size = 1,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        hardware: Hardware,
+        seed: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        digital: AnyConv | None = None,
+    ) -> None:
+        if digital is None:
+            digital = self.digital_kind(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bias,
+                padding_mode,
+                device,
+                dtype,
+            )
+        assert digital is not None
+        super().__init__(hardware, digital, digital.weight)
+        self.padding_mode = digital.padding_mode
+        margins = self._margins()
+        even = self.padding_mode == "zeros" and all(before == after for before, after in margins)
+        padding_of_window = tuple(before for before, _ in margins) if even else (0,) * self.axes
+        # What the window does not add itself, last axis first, as torch wants it.
+        self._around = [] if even else [side for margin in reversed(margins) for side in margin]
+        self.window = Window(self.kernel_size, self.stride, self.dilation, padding_of_window)
+        self.program(seed)
+
+    def _margins(self) -> list[tuple[int, int]]:
+        """Padding (before, after) of every axis."""
+        if self.padding == "valid":
+            return [(0, 0)] * self.axes
+        if self.padding == "same":
+            # Where the total is odd, torch puts the odd one behind.
+            totals = [dilation * (kernel - 1) for dilation, kernel in zip(self.dilation, self.kernel_size, strict=True)]
+            return [(total // 2, total - total // 2) for total in totals]
+        return [(padding, padding) for padding in self.padding]
+
+    def _images(self, drives: Tensor) -> Tensor:
+        if not any(self._around):
+            return drives
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return functional.pad(drives, self._around, mode=mode)
+
+    def items(self, inputs: Tensor) -> Tensor:
+        items = super().items(inputs)
+        sizes = items.shape[2:]
+        most = {"reflect": [size - 1 for size in sizes], "circular": list(sizes)}.get(self.padding_mode)
+        if most is not None and any(max(margin) > limit for margin, limit in zip(self._margins(), most, strict=True)):
+            raise InputError(
+                f"the padding of {type(self).__name__} is wider than its input",
+                value=f"{'x'.join(map(str, sizes))}, padding {self.padding}",
+                limit=f"{' and '.join(map(str, most))} with padding_mode={self.padding_mode!r}",
+            )
+        return items
+
+    def _image_sizes(self, items: Tensor) -> tuple[int, ...]:
+        around = self._around or [0] * (2 * self.axes)
+        sides = list(zip(around[::2], around[1::2], strict=True))[::-1]
+        return tuple(size + before + after for size, (before, after) in zip(items.shape[2:], sides, strict=True))
+
+
+class AnalogConv1d(_Convolution):
+    """A convolution on memristor tiles; arguments and shapes of `torch.nn.Conv1d`.
+
+    Args:
+        hardware: tiles, mapping and periphery.
+        seed: draws the spread of the cells.
+        digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
+    """
+
+    digital_kind = nn.Conv1d
+
+
+class AnalogConv2d(_Convolution):
+    """As `AnalogConv1d`, of `torch.nn.Conv2d`."""
+
+    digital_kind = nn.Conv2d
+
+
+class AnalogConv3d(_Convolution):
+    """As `AnalogConv1d`, of `torch.nn.Conv3d`."""
+
+    digital_kind = nn.Conv3d
+
+
+class _Transposed(_Sliding):
+    def __init__(
+        self,
+        in_channels: int = 0,
+        out_channels: int = 0,
+        kernel_size: Size = 1,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        *,
+        hardware: Hardware,
+        seed: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        digital: AnyConvTranspose | None = None,
+    ) -> None:
+        if digital is None:
+            digital = self.digital_kind(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                padding,
+                output_padding,
+                groups,
+                bias,
+                dilation,
+                padding_mode,
+                device,
+                dtype,
+            )
+        assert digital is not None
+        super().__init__(hardware, digital, digital.weight)
+        self.output_padding: tuple[int, ...] = digital.output_padding
+        self.window = Window(self.kernel_size, (1,) * self.axes, self.dilation, (0,) * self.axes)
+        self.program(seed)
+
+    def _matrix(self, groups: int) -> Tensor:
+        # (groups, inputs, outputs, *kernel), the kernel turned round, to (groups, inputs x kernel, outputs).
+        weight = self.weight.detach().to(torch.float64).unflatten(0, (groups, -1))
+        return weight.flip(tuple(range(3, weight.ndim))).movedim(2, -1).flatten(1, -2)
+
+    def _margins(self) -> list[tuple[int, int]]:
+        """Zeros (before, after) around the spread input; fewer than none: outputs that are not wanted."""
+        return [
+            (dilation * (kernel - 1) - padding, dilation * (kernel - 1) - padding + more)
+            for dilation, kernel, padding, more in zip(
+                self.dilation, self.kernel_size, self.padding, self.output_padding, strict=True
+            )
+        ]
+
+    def _images(self, drives: Tensor) -> Tensor:
+        # stride - 1 zeros between neighbours: rows that rest at 0 V.
+        spread = drives.new_zeros(
+            (
+                *drives.shape[:2],
+                *((size - 1) * stride + 1 for size, stride in zip(drives.shape[2:], self.stride, strict=True)),
+            )
+        )
+        spread[(..., *(slice(None, None, stride) for stride in self.stride))] = drives
+        return functional.pad(spread, [side for margin in reversed(self._margins()) for side in margin])
+
+    def _image_sizes(self, items: Tensor) -> tuple[int, ...]:
+        return tuple(
+            (size - 1) * stride + 1 + before + after
+            for size, stride, (before, after) in zip(items.shape[2:], self.stride, self._margins(), strict=True)
+        )
+
+
+class AnalogConvTranspose1d(_Transposed):
+    """A transposed convolution on memristor tiles; arguments and shapes of `torch.nn.ConvTranspose1d`.
+
+    The input is spread by the stride with zeros between, and read as a convolution with the kernel turned round: every
+    output position is one read, in which the rows of the zeros rest at 0 V. `output_size` is not taken.
+
+    Args:
+        hardware: tiles, mapping and periphery.
+        seed: draws the spread of the cells.
+        digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
+    """
+
+    digital_kind = nn.ConvTranspose1d
+
+
+class AnalogConvTranspose2d(_Transposed):
+    """As `AnalogConvTranspose1d`, of `torch.nn.ConvTranspose2d`."""
+
+    digital_kind = nn.ConvTranspose2d
+
+
+class AnalogConvTranspose3d(_Transposed):
+    """As `AnalogConvTranspose1d`, of `torch.nn.ConvTranspose3d`."""
+
+    digital_kind = nn.ConvTranspose3d

@@ -20,6 +20,8 @@ class Counters:
     """Currents converted, of columns that hold weights."""
     adc_saturated: int = 0
     """Of these, beyond the last code."""
+    accumulator_saturated: int = 0
+    """Additions of partial sums that went beyond the register."""
     outside: dict[str, int] = field(default_factory=dict)
     """Uses of a surrogate outside its domain, by limit, on any tile: cells whenever tiles are programmed, reads
     whenever they are read. Empty on the other rungs."""

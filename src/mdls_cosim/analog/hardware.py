@@ -6,14 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_serializer, model_validator
 
-from mdls_cosim.analog.mapping import ProgrammingError
-from mdls_cosim.analog.periphery import AnyAdc, AnyDac, IdealAdc, IdealDac
+from mdls_cosim.analog.accumulator import Accumulator
+from mdls_cosim.analog.adc import AnyAdc, IdealAdc
+from mdls_cosim.analog.dac import AnyDac, IdealDac
+from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
+from mdls_cosim.analog.partition import RowOrder
 from mdls_cosim.config import Config
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.devices.variability import Variability
+from mdls_cosim.errors import ConfigError, NotAvailable
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.quantities import Amplitude, Conductance
-from mdls_cosim.surrogates import LinearSurrogate
+from mdls_cosim.surrogates import LinearSurrogate, Surrogate
 from mdls_cosim.tiles import TileSpec
 
 Rung = Literal["ideal", "surrogate", "nodal", "spice"]
@@ -32,20 +36,39 @@ class Hardware(Config):
     rung: Rung = "surrogate"
     """How tiles are computed: `ideal` (V G), `surrogate`, `nodal` (exact Kirchhoff solution) or `spice` (ngspice).
     A surrogate rung on a bare TileSpec is exact for ohmic cells; other cells need a fitted surrogate as `tile`."""
+    mapping: MappingName = "pair"
+    """How a signed weight becomes conductances; see `analog.mapping.Mapping`."""
     states: Annotated[int, Field(ge=2, strict=True)] | None = None
     """Number of uniform conductance levels over the range; None: continuous."""
+    slices: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
+    """Cells that share a weight, as digits to the base `states`; each has its own array, and its own ADC."""
+    scaling: Scaling = "layer"
+    """What the largest weight, which takes the whole conductance range, is searched in."""
+    row_order: RowOrder = "auto"
+    """Which inputs share a row tile: whole `channels`, one of the `taps` of a kernel, or `dense`; `auto`: the fewest
+    tiles, and of equal ones that which runs as a convolution."""
+    placement: Literal["linear", "permuted"] = "linear"
+    """Where inputs and outputs sit in a tile: in order, or by their load, the strongest rows nearest the sense side and
+    the strongest columns nearest the driver, where they cause the least drop."""
     dac: AnyDac = IdealDac()
     """Turns activations into row voltages."""
     adc: AnyAdc = IdealAdc()
     """Reads the column currents of every tile."""
+    accumulator: Accumulator = Accumulator()
+    """Adds up what the ADCs of all row tiles say."""
     conductance_range: tuple[Conductance, Conductance] = (1e-6, 100e-6)
     """Lowest and highest conductance that weights are mapped to [S]."""
     read_voltage: Amplitude = 0.2
     """Row voltage of the activation at full scale [V]."""
     subtraction: Literal["analog", "digital"] = "analog"
     """Where the two arrays of a pair are subtracted: `analog`, currents before one ADC, or `digital`, after two."""
-    programming_error: ProgrammingError | None = None
-    """Spread of the programmed conductances; None: every cell holds its target exactly."""
+    variability: Variability = Variability()
+    """Spread, errors and ageing of the cells; nothing: every cell holds its target exactly, for ever."""
+    cycles: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Switching cycles that every cell has behind it (`Endurance`)."""
+    read_noise: Literal["every read", "frozen", "off"] = "every read"
+    """When `ReadNoise` is drawn: for every vector, column and conversion anew (to first order, `read_noise.py`); once
+    a moment, as other conductances (`Moment.read` redraws it); or never."""
     weight_clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Weights beyond this multiple of the layer's root mean square are clipped; None: max |w| is the scale."""
     unmapped_conductance: Conductance | None = None
@@ -61,6 +84,14 @@ class Hardware(Config):
                 value=f"({lowest} S, {highest} S)",
                 limit="lowest < highest",
             )
+        self.weight_mapping.outputs_per_tile(self.spec.cols)
+        if self.accumulator.bits is not None and isinstance(self.adc, IdealAdc):
+            raise ConfigError(
+                "a finite accumulator adds codes, and an ideal ADC has none",
+                where="accumulator.bits",
+                value=self.accumulator.bits,
+                hint="give the ADC bits, or leave out accumulator.bits",
+            )
         return self
 
     @field_serializer("tile")
@@ -74,31 +105,59 @@ class Hardware(Config):
         """The crossbar as a circuit, whatever computes it."""
         return self.tile if isinstance(self.tile, TileSpec) else self.tile.spec
 
-    def tile_model(self) -> TileModel:
+    @property
+    def weight_mapping(self) -> Mapping:
+        """How weights sit on cells."""
+        return Mapping(self.mapping, self.states, self.slices)
+
+    @property
+    def random(self) -> bool:
+        """Whether two chips of this hardware may differ."""
+        adc = self.adc
+        errors = isinstance(adc, IdealAdc) or not (
+            adc.offset or adc.gain_error or adc.integral_nonlinearity or adc.noise
+        )
+        return bool(self.variability.effects) or not errors
+
+    def tile_model(self, temperature: float | None = None) -> TileModel:
         """What computes a tile on this rung.
+
+        Args:
+            temperature: of the tile [K]; None: that of its TileSpec.
 
         Raises:
             ConfigError: the surrogate rung on a TileSpec whose cells are not ohmic.
         """
+        tile = self.tile
+        if temperature is not None and temperature != self.spec.temperature:
+            if isinstance(tile, TileSpec):
+                tile = tile.replace(temperature=temperature)
+            elif isinstance(tile, Surrogate):
+                tile = tile.for_tile(temperature=temperature)
+            else:
+                raise NotAvailable(
+                    f"another temperature of {type(tile).__name__}", hint="Give Hardware a TileSpec or a Surrogate."
+                )
+        spec = tile if isinstance(tile, TileSpec) else tile.spec
         match self.rung:
             case "ideal":
-                return IdealTile(self.spec)
+                return IdealTile(spec)
             case "nodal":
-                return NodalTile(self.spec)
+                return NodalTile(spec)
             case "spice":
-                return SpiceTile(self.spec)
+                return SpiceTile(spec)
             case "surrogate":
-                return self._surrogate()
+                return self._surrogate(tile)
 
-    def _surrogate(self) -> TileModel:
-        if not isinstance(self.tile, TileSpec):
-            return self.tile
-        if not cell_law(self.tile).linear:
+    def _surrogate(self, tile: TileSpec | TileModel) -> TileModel:
+        if not isinstance(tile, TileSpec):
+            return tile
+        if not cell_law(tile).linear:
             raise ConfigError(
-                f"a bare TileSpec has an exact surrogate for ohmic cells only; {type(self.tile.cell).__name__} cells "
+                f"a bare TileSpec has an exact surrogate for ohmic cells only; {type(tile.cell).__name__} cells "
                 "need a fitted one",
                 where="Hardware(tile=…, rung='surrogate')",
                 hint="characterize the tile, fit the dataset and pass Hardware(tile=fit(dataset)), or load(FILE.h5); "
                 "or choose rung='nodal'",
             )
-        return LinearSurrogate.exact(self.tile)
+        return LinearSurrogate.exact(tile)

@@ -2,147 +2,310 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mdls_cosim.analog.adc import AdcErrors, full_scale_from
 from mdls_cosim.analog.counters import Counters
+from mdls_cosim.analog.dac import IdealDac, Read
 from mdls_cosim.analog.hardware import Hardware
-from mdls_cosim.analog.mapping import pair_conductances, scale_weights
+from mdls_cosim.analog.mapping import scale_weights
 from mdls_cosim.analog.partition import Partition
-from mdls_cosim.analog.periphery import code_range
+from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
+from mdls_cosim.analog.readers import Layout, MatrixReader, Reader, TileReader
+from mdls_cosim.devices.variability import ReadNoise
+from mdls_cosim.devices.variability.effect import ReadingEffect
+from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import Programmed
+from mdls_cosim.quantities import Quantity
+from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
 
-READ_ELEMENTS = 2**21
+READ_ELEMENTS = 2**22
 """Most voltages and currents that a layer holds at a time: inputs are read in chunks of this size."""
+CALIBRATION_SAMPLES = 2**16
+"""Most currents that a layer keeps to find the range of its ADCs."""
+
+
+class Disturbance(Protocol):
+    """Currents [A] that are added to those of a read, before they are converted."""
+
+    def __call__(self, read: Read, currents: Tensor, tiles: slice, tile_dim: int) -> Tensor:
+        """To `currents` [A], a reader's partials of the row tiles `tiles`, in a shape that broadcasts to theirs.
+
+        A read of several parts is asked for part by part.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When, and how warm, a chip is read."""
+
+    time: float = 0.0
+    """Since the programming [s]."""
+    temperature: float | None = None
+    """[K]; None: that of the TileSpec."""
+    read: int = 0
+    """Another number redraws the read noise."""
+
+    @classmethod
+    def of(cls, time: float | str = 0.0, temperature: float | str | None = None, read: int = 0) -> Moment:
+        """From text with units ("1 day", "350 K"), or SI numbers.
+
+        Raises:
+            ConfigError: no such time or temperature.
+        """
+        kelvin = None if temperature is None else Quantity("kelvin", gt=0).check(temperature)
+        return cls(Quantity("second", ge=0).check(time), kelvin, read)
 
 
 @dataclass(frozen=True)
 class Chip:
-    """What `program` wrote, to be given back with `restore`."""
+    """What `program` wrote, and the corrections that were made to it, to be given back with `restore`."""
 
-    conductances: Tensor
-    weight_scale: Tensor
-    clipped_weights: int
-    clipped_conductances: int
+    state: dict[str, Tensor]
+    outcome: dict[str, int]
+    moment: Moment
 
 
-@dataclass(frozen=True)
-class _Tiles:
-    """Programmed tiles and what they were programmed from."""
+class _Tiles(NamedTuple):
+    """Programmed tiles, and what they were programmed from."""
 
-    hardware: Hardware
-    conductances: Tensor
-    version: int
+    key: tuple[Any, ...]
     programmed: Programmed
+
+
+class _Reading(NamedTuple):
+    """A reader in the units of the ADC, and what it was made from."""
+
+    key: tuple[Any, ...]
+    reader: Reader
+    linear: bool
+    errors: AdcErrors | None
+    decode: Tensor
+    """What one unit of the digital sum counts in the output; broadcasts to it."""
+    zero: float
+    """What the row sums count, where the zero of a weight is subtracted digitally."""
+    noise: CellNoise | None
+    """Of the cells, where it is drawn at every read."""
 
 
 class AnalogLayer(nn.Module, ABC):
     """A linear map on memristor tiles.
 
-        x --DAC--> V --two arrays--> I+, I- --subtract, ADC--> sum over row tiles --> scale --> + bias --> y
+        x --DAC--> V --tiles--> I --subtract, ADC--> shift, add over row tiles --> scale --> + bias --> y
 
     `weight` and `bias` stay as parameters; `program` writes the weights to the chip, the bias is added digitally.
-    Change weights, then `program` again. The chip (`conductances`, float64 whatever the dtype of the network) and the
-    ranges of the converters are buffers: they survive state_dict, `torch.save` and deepcopy. Gradients reach the
-    input, not the weights.
+    Change weights, then `program` again. The chip (`conductances`, float64 whatever the dtype of the network), the
+    ranges of the converters and the digital correction (`gain`, `shift`) are buffers: they survive state_dict,
+    `torch.save` and deepcopy. Gradients reach the input, not the weights.
+
+    A tile that is linear is read as one matrix product or convolution, with the exact effective conductances.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
     conductances: Tensor
-    """The chip: (2, groups, row_tiles, col_tiles, rows, cols) [S], the positive array of each pair first."""
+    """The chip as programmed: (arrays, groups, row_tiles, col_tiles, rows, cols) [S], slice by slice, the positive
+    array of a pair first."""
     weight_scale: Tensor
-    """The weight that the whole conductance range stands for."""
+    """The weight that the whole conductance range stands for, (groups, 1, outputs)."""
+    rows_at: Tensor
+    """Row of every input in its tile, (groups, row_tiles, inputs of a tile)."""
+    columns_at: Tensor
+    """Place of every output in its tile, (groups, col_tiles, outputs of a tile)."""
     input_peak: Tensor
     """Largest |input| seen in calibration; 0: not calibrated."""
     inputs_signed: Tensor
     """Whether calibration saw a negative input; if not, the DAC spends all its codes on 0 … full scale."""
     current_peak: Tensor
-    """Largest |current| at an ADC seen in calibration [A]; 0: not calibrated."""
+    """Current at the last code of the ADC found in calibration [A]; 0: not calibrated."""
+    gain: Tensor
+    """Digital correction of every output, (groups, 1, outputs): y = gain * read + shift + bias."""
+    shift: Tensor
+    reference_current: Tensor
+    """Current of all columns under the read voltage at all rows, when `gain` was right [A]; 0: at the programming."""
+    chip_seed: Tensor
+    shared_scale: Tensor
+    """Largest weight of the network, with scaling "network"; 0: that of this layer."""
+    tally: Tensor
 
-    _BUFFERS = ("conductances", "weight_scale", "input_peak", "current_peak")
+    _EXACT = ("conductances", "weight_scale", "input_peak", "current_peak", "gain", "shift", "reference_current")
+    _CHIP = ("conductances", "weight_scale", "rows_at", "columns_at", "gain", "shift", "reference_current", "chip_seed")
 
-    def __init__(self, hardware: Hardware, digital: nn.Linear | nn.Conv2d, groups: int) -> None:
+    def __init__(self, hardware: Hardware, weight: Tensor, bias: Tensor | None, groups: int = 1, taps: int = 1) -> None:
         super().__init__()
+        if torch.is_inference_mode_enabled():
+            raise InputError(
+                "an analog layer cannot be made in inference mode, whose tensors tell nobody of their changes",
+                where=type(self).__name__,
+                hint="convert outside of torch.inference_mode(), or in torch.no_grad()",
+            )
         self.hardware = hardware
-        self.weight = weight = _copied(digital.weight)
-        self.bias = None if digital.bias is None else _copied(digital.bias)
+        self.weight = _copied(weight)
+        self.bias = None if bias is None else _copied(bias)
         self.calibrating = False
-        self.counters = Counters()
+        self.moment = Moment()
+        self.disturbance: Disturbance | None = None
+        """Adds to what the converters get; see `network.injection`."""
         self.clipped_weights = 0
         """Of the last programming."""
-        self.clipped_conductances = 0
-        """Of the last programming."""
+        self.outcome: dict[str, int] = {}
+        """What happened to cells in the last programming, by its name."""
+        self.outside: dict[str, int] = {}
         self._tiles: _Tiles | None = None
-        spec = hardware.spec
-        outputs = weight.shape[0] // groups
-        self.partition = Partition(groups, weight.shape[1:].numel(), outputs, spec.rows, spec.cols)
-        shape = (2, *self.partition.tiles, spec.rows, spec.cols)
+        self._reading: _Reading | None = None
+        self._samples: Tensor | None = None
+        self._generators: dict[str, torch.Generator] = {}
+        spec, mapping = hardware.spec, hardware.weight_mapping
+        matrix = self._matrix(groups)
+        _, inputs, outputs = matrix.shape
+        width = mapping.outputs_per_tile(spec.cols)
+        self.partition = Partition.of(groups, inputs, outputs, spec.rows, width, taps, hardware.row_order)
+        part = self.partition
         exact: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
+        shape = (mapping.slices * mapping.arrays, *part.tiles, spec.rows, spec.cols)
+        each = (part.groups, 1, part.outputs)
         self.register_buffer("conductances", torch.zeros(shape, **exact))
-        self.register_buffer("weight_scale", torch.ones((), **exact))
+        self.register_buffer("weight_scale", torch.ones(each, **exact))
+        self.register_buffer("rows_at", part.linear_rows().to(weight.device))
+        self.register_buffer("columns_at", part.linear_columns().to(weight.device))
         self.register_buffer("input_peak", torch.zeros((), **exact))
         self.register_buffer("current_peak", torch.zeros((), **exact))
         self.register_buffer("inputs_signed", torch.zeros((), dtype=torch.bool, device=weight.device))
+        self.register_buffer("gain", torch.ones(each, **exact))
+        self.register_buffer("shift", torch.zeros(each, **exact))
+        self.register_buffer("reference_current", torch.zeros((), **exact))
+        self.register_buffer("chip_seed", torch.zeros((), dtype=torch.int64, device=weight.device))
+        self.register_buffer("shared_scale", torch.zeros((), **exact))
+        self.register_buffer("tally", torch.zeros(6, dtype=torch.int64, device=weight.device), persistent=False)
+
+    def _matrix(self, groups: int) -> Float[Tensor, "groups inputs outputs"]:
+        """The weights as a matrix; of (outputs, inputs of a group, *kernel)."""
+        return self.weight.detach().to(torch.float64).unflatten(0, (groups, -1)).flatten(2).mT
 
     @torch.no_grad()
-    def program(self, seed: int | torch.Generator = 0) -> None:
-        """Writes the weights to the chip; `seed` draws the programming error."""
-        hardware = self.hardware
-        lowest, _ = hardware.conductance_range
-        weights = self.weight.detach().to(torch.float64)
-        if not bool(torch.isfinite(weights).all()):
+    def program(self, seed: int = 0) -> None:
+        """Writes the weights to the chip; `seed` draws the spread of its cells and the errors of its converters.
+
+        Corrections of an earlier chip are forgotten.
+
+        Raises:
+            InputError: weights that are not finite.
+        """
+        hardware, part, mapping = self.hardware, self.partition, self.hardware.weight_mapping
+        lowest, highest = hardware.conductance_range
+        matrix = self._matrix(part.groups)
+        if not bool(torch.isfinite(matrix).all()):
             raise InputError("weights that are not finite cannot be programmed", where=type(self).__name__)
-        scaled = scale_weights(weights, hardware.weight_clip)
-        matrix = scaled.weights.reshape(self.partition.groups, self.partition.outputs, -1).transpose(-1, -2)
-        pair = pair_conductances(matrix, scaled.scale, hardware.conductance_range, hardware.states)
+        scaled = scale_weights(matrix, hardware.scaling, hardware.weight_clip, self.network_scale)
+        planes = lowest + (highest - lowest) * mapping.shares(scaled.weights)
+        if hardware.placement == "permuted":
+            rows, columns = part.permuted(planes.sum((0, 1)))
+            self.rows_at.copy_(rows)
+            self.columns_at.copy_(columns)
         fill = lowest if hardware.unmapped_conductance is None else hardware.unmapped_conductance
-        conductances = self.partition.to_tiles(pair, fill)
-        self.clipped_weights, self.clipped_conductances = scaled.clipped, 0
-        if hardware.programming_error is not None:
-            generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
-            conductances, self.clipped_conductances = hardware.programming_error.apply(conductances, generator)
-        self.conductances.copy_(conductances)
-        self.weight_scale.fill_(scaled.scale)
-        self._tiles = None
+        laid = part.to_tiles(planes, self.rows_at, self.columns_at, fill)
+        written = hardware.variability.programmed(
+            mapping.lay(laid, hardware.spec.cols, fill), hardware.conductance_range, seed, hardware.cycles
+        )
+        self.clipped_weights, self.outcome = scaled.clipped, written.counts
+        self.conductances.copy_(written.conductances)
+        self.weight_scale.copy_(scaled.scale)
+        self.gain.fill_(1.0)
+        self.shift.zero_()
+        self.reference_current.zero_()
+        self.chip_seed.fill_(seed)
+        self.at(Moment())
+
+    @property
+    def network_scale(self) -> float | None:
+        """Largest weight of the network, with scaling "network"; None: that of this layer."""
+        return float(self.shared_scale) or None
+
+    @network_scale.setter
+    def network_scale(self, scale: float | None) -> None:
+        self.shared_scale.fill_(scale or 0.0)
+
+    @property
+    def clipped_conductances(self) -> int:
+        """Cells at a bound of the programming error, of the last programming."""
+        return self.outcome.get("clipped", 0)
+
+    def at(self, moment: Moment) -> None:
+        """Reads the chip from now on at this moment: drift and retention since the programming, and temperature.
+
+        Noise is drawn from its beginning: reads that are repeated in the same order give the same numbers.
+        """
+        self.moment = moment
+        self._generators = {}
+
+    def present_conductances(self) -> Tensor:
+        """What a read finds at this moment, as `conductances` [S]; without the noise that is drawn at every read."""
+        hardware = self.hardware
+        if not any(isinstance(effect, ReadingEffect) for effect in hardware.variability.effects):
+            return self.conductances
+        read = self.moment.read if hardware.read_noise == "frozen" else None
+        return hardware.variability.at(*self._read_at, read=read).conductances
+
+    @property
+    def _read_at(self) -> tuple[Tensor, tuple[float, float], int, float, float]:
+        """What every effect of time and of reading needs to know."""
+        hardware, moment = self.hardware, self.moment
+        kelvin = hardware.spec.temperature if moment.temperature is None else moment.temperature
+        return self.conductances, hardware.conductance_range, int(self.chip_seed), moment.time, kelvin
 
     def programmed(self) -> Programmed:
         """The chip on the rung of the hardware; derived from the conductances, so never saved or copied."""
-        held, version = self.conductances, self.conductances._version
-        tiles = self._tiles
-        if (
-            tiles is None
-            or tiles.hardware is not self.hardware
-            or tiles.conductances is not held
-            or tiles.version != version
-        ):
+        key = (self.hardware, self.moment, self.conductances, self.conductances._version)
+        if self._tiles is None or not _same(self._tiles.key, key):
             # Outside inference mode, or tiles first read there could never be differentiated through later.
             with torch.inference_mode(False), torch.no_grad():
-                programmed = self.hardware.tile_model().program(held.detach().clone())
-            self.counters.add_outside({}, getattr(programmed, "outside", {}))
-            tiles = self._tiles = _Tiles(self.hardware, held, version, programmed)
-        return tiles.programmed
+                model = self.hardware.tile_model(self.moment.temperature)
+                programmed = model.program(self.present_conductances().detach().clone())
+            self._add_outside({}, programmed)
+            self._tiles = _Tiles(key, programmed)
+        return self._tiles.programmed
+
+    @property
+    def layout(self) -> Layout:
+        """Where every weight of the chip is."""
+        analog = self.hardware.subtraction == "analog"
+        return Layout(self.partition, self.hardware.weight_mapping, self.rows_at, self.columns_at, analog)
 
     def chip(self) -> Chip:
         """A copy of what was programmed."""
-        return Chip(
-            self.conductances.clone(), self.weight_scale.clone(), self.clipped_weights, self.clipped_conductances
-        )
+        state = {name: getattr(self, name).clone() for name in self._CHIP}
+        return Chip(state, {**self.outcome, "weights": self.clipped_weights}, self.moment)
 
     @torch.no_grad()
     def restore(self, chip: Chip) -> None:
         """Puts an earlier `chip` back."""
-        self.conductances.copy_(chip.conductances)
-        self.weight_scale.copy_(chip.weight_scale)
-        self.clipped_weights, self.clipped_conductances = chip.clipped_weights, chip.clipped_conductances
-        self._tiles = None
+        for name, values in chip.state.items():
+            getattr(self, name).copy_(values)
+        self.outcome = dict(chip.outcome)
+        self.clipped_weights = self.outcome.pop("weights")
+        self.at(chip.moment)
+
+    @property
+    def counters(self) -> Counters:
+        """What happened so far."""
+        reads, inputs, clipped, currents, saturated, added = self.tally.tolist()
+        return Counters(reads, inputs, clipped, currents, saturated, added, dict(self.outside))
+
+    @counters.setter
+    def counters(self, counters: Counters) -> None:
+        numbers = counters.as_dict()
+        self.outside = dict(counters.outside)
+        self.tally.copy_(torch.tensor([int(numbers[name]) for name in numbers if name != "outside"]))  # pyright: ignore[reportArgumentType]
 
     @property
     def calibrated(self) -> bool:
@@ -153,7 +316,7 @@ class AnalogLayer(nn.Module, ABC):
         """Computes the same chip, with the same converter ranges, on other `hardware`.
 
         Raises:
-            InputError: its tiles have another size.
+            InputError: its tiles have another size, or its weights another mapping.
         """
         old, new = self.hardware.spec, hardware.spec
         if (old.rows, old.cols) != (new.rows, new.cols):
@@ -163,6 +326,8 @@ class AnalogLayer(nn.Module, ABC):
                 limit=f"{old.rows}x{old.cols}",
                 hint="convert the model anew",
             )
+        if self.hardware.weight_mapping != hardware.weight_mapping:
+            raise InputError("a programmed chip cannot move to another mapping", hint="convert the model anew")
         self.hardware = hardware
 
     def reset_calibration(self) -> None:
@@ -170,6 +335,7 @@ class AnalogLayer(nn.Module, ABC):
         self.input_peak.zero_()
         self.current_peak.zero_()
         self.inputs_signed.zero_()
+        self._samples = None
 
     @abstractmethod
     def items(self, inputs: Tensor) -> Tensor:
@@ -179,33 +345,79 @@ class AnalogLayer(nn.Module, ABC):
             InputError: the wrong shape.
         """
 
+    def digital(self, inputs: Tensor) -> Tensor:
+        """What the weights make of `inputs` without any hardware, (items, outputs, …)."""
+        items, part = self.items(inputs), self.partition
+        matrix = self._matrix(part.groups).to(items)
+        per_item = max(1, self._vectors_per_item(items)) * part.groups * (part.inputs + part.outputs)
+        some = items.split(max(1, READ_ELEMENTS // per_item))
+        chunks = [self._vectors(self._images(chunk)) @ matrix for chunk in some]
+        # Vectors of a convolution are image by image: those of later chunks come behind.
+        outputs = self._assemble(torch.cat(chunks, 1).movedim(0, 1), items)
+        if self.bias is None:
+            return outputs
+        return outputs + self.bias.to(items).reshape(-1, *[1] * (outputs.ndim - 2))
+
     def row_voltages(self, inputs: Tensor) -> Float[Tensor, "groups row_tiles vectors rows"]:
-        """The row voltages that `inputs` become [V]: after the DAC, as every tile sees them. Counts nothing.
+        """The row voltages of the first read that `inputs` become [V]: after the DAC, as every tile sees them.
 
-        The vectors of a convolution are image by image, each line by line.
+        Counts nothing. The vectors of a convolution are image by image, each line by line.
         """
-        return self._voltages(self.items(inputs))[0]
+        items = self.items(inputs)
+        drive = self.hardware.dac.drive(items, self._dac_full_scale, bool(self.inputs_signed), linear=True)
+        vectors = self._vectors(self._images(drive.reads[0].slices[0][1])) * self.hardware.read_voltage
+        return self.partition.to_rows(vectors, self.rows_at)
+
+    def vectors(self, inputs: Tensor) -> Float[Tensor, "groups vectors inputs"]:
+        """Every vector of activations that `inputs` put to the weights; their order is that of `row_voltages`."""
+        return self._vectors(self._images(self.items(inputs)))
+
+    def reads(self, vectors: Float[Tensor, "groups vectors inputs"]) -> tuple[Read, ...]:
+        """The reads that vectors of activations become, slice by slice whatever the cells.
+
+        Drives are row voltages [V], (groups, row_tiles, vectors, rows). Counts nothing.
+        """
+        drive = self.hardware.dac.drive(vectors, self._dac_full_scale, bool(self.inputs_signed), linear=False)
+        scale, part = self.hardware.read_voltage, self.partition
+        return tuple(
+            Read(
+                read.weight,
+                tuple((share, part.to_rows(drives * scale, self.rows_at)) for share, drives in read.slices),
+            )
+            for read in drive.reads
+        )
 
     @abstractmethod
-    def _vectors(self, items: Tensor) -> Float[Tensor, "groups vectors inputs"]:
-        """Every vector that the items put to the weights; linear, without arithmetic."""
+    def _images(self, drives: Tensor) -> Tensor:
+        """What the kernel slides over; linear, without arithmetic."""
 
     @abstractmethod
-    def _assemble(self, results: Float[Tensor, "groups vectors outputs"], items: Tensor) -> Tensor:
-        """Results in the shape of the layer's output, bias added."""
+    def _vectors(self, images: Tensor) -> Float[Tensor, "groups vectors inputs"]:
+        """Every vector that the images put to the weights; linear, without arithmetic."""
+
+    @abstractmethod
+    def _assemble(self, results: Tensor, items: Tensor) -> Tensor:
+        """Results (vectors, groups, outputs) in the shape of the layer's output."""
 
     @abstractmethod
     def _vectors_per_item(self, items: Tensor) -> int: ...
 
+    def _linear_reader(self, matrix: Tensor) -> Reader:
+        """Of tiles whose effective matrix is (conversions, groups, row_tiles, inputs_per_tile, outputs)."""
+        return MatrixReader(self.layout, matrix, self._vectors)
+
     @property
     def adc_step(self) -> float | None:
-        """What one code of the ADC stands for [A]; None for an ideal one."""
+        """What one code of the ADC stands for [A]; None where codes are not uniform or there are none."""
         adc = self.hardware.adc
-        return None if adc.kind == "ideal" else self._adc_full_scale / code_range(adc.bits, self._currents_signed)[1]
+        return self._adc_full_scale / adc.unit(self._currents_signed) if adc.kind == "uniform" else None
 
     @property
     def _currents_signed(self) -> bool:
-        return self.hardware.subtraction == "analog" or bool(self.inputs_signed)
+        paired = self.hardware.weight_mapping.planes == 2
+        if paired and self.hardware.subtraction == "analog":
+            return True
+        return self.hardware.dac.bipolar(bool(self.inputs_signed))
 
     @property
     def _dac_full_scale(self) -> float:
@@ -224,74 +436,241 @@ class AnalogLayer(nn.Module, ABC):
         if not items.is_floating_point():
             raise InputError("an analog layer takes floating point inputs", value=items.dtype, limit="float32, float64")
         wide = items if items.dtype in (torch.float32, torch.float64) else items.float()
+        if not len(items):
+            return self._assemble(items.new_zeros((0, self.partition.groups, self.partition.outputs)), items)
+        if not torch.compiler.is_compiling() and not bool(torch.isfinite(wide.detach().sum())):
+            raise InputError("the input is not finite", where=type(self).__name__)
         with torch.autocast(items.device.type, enabled=False):  # currents of microamperes do not fit half precision
             if self.calibrating or not self.calibrated:
                 self._calibrate(wide)
-            chunks = [self._read(chunk) for chunk in self._chunks(wide)]
-        return torch.cat(chunks).to(items.dtype)
+            reading = self._current_reading(wide)
+            chunks = list(self._chunks(wide, reading.reader))
+            if len(chunks) == 1:
+                results = self._read(wide, reading)
+            elif torch.is_grad_enabled():
+                results = torch.cat([self._read(chunk, reading) for chunk in chunks], reading.reader.vector_dim)
+            else:  # straight to where they belong
+                vectors = [len(chunk) * self._vectors_per_item(chunk) for chunk in chunks]
+                results = reading.reader.room(sum(vectors), wide)
+                for chunk, place in zip(chunks, results.split(vectors, reading.reader.vector_dim), strict=True):
+                    self._read(chunk, reading, place)
+            results = results.movedim(reading.reader.vector_dim, 0)
+        return self._assemble(results, items).to(items.dtype)
 
-    def _chunks(self, items: Tensor) -> Iterator[Tensor]:
-        part = self.partition
-        groups, row_tiles, col_tiles = part.tiles
-        # Voltages are repeated for both arrays and all column tiles where matrix products need them contiguous.
-        per_vector = groups * row_tiles * (part.rows + 2 * col_tiles * (part.rows + part.cols))
-        per_item = per_vector * self._vectors_per_item(items)
+    def _chunks(self, items: Tensor, reader: Reader) -> Iterator[Tensor]:
+        per_item = reader.held * self._vectors_per_item(items)
         yield from items.split(max(1, READ_ELEMENTS // max(1, per_item)))
 
-    def _voltages(self, items: Tensor) -> tuple[Float[Tensor, "groups row_tiles vectors rows"], int]:
-        full_scale = self._dac_full_scale
-        activations, saturated = self.hardware.dac.convert(items, full_scale, bool(self.inputs_signed))
-        return self.partition.to_rows(self._vectors(activations * (self.hardware.read_voltage / full_scale))), saturated
+    @property
+    def _conversions(self) -> int:
+        return len(self.layout.place_values())
 
-    def _currents(self, voltages: Tensor) -> Float[Tensor, "*pair groups row_tiles vectors outputs"]:
-        """What the ADCs get [A]: of both arrays, or of their analog difference."""
-        currents = self.partition.to_outputs(self.programmed()(voltages.unsqueeze(-3)))
-        return currents[0] - currents[1] if self.hardware.subtraction == "analog" else currents
+    def _current_reading(self, items: Tensor) -> _Reading:
+        """The reader of the tiles as they are; its parts stay until something that they depend on changes."""
+        programmed, hardware = self.programmed(), self.hardware
+        linear = programmed.matrix is not None and programmed.within(hardware.read_voltage * self._largest_drive(items))
+        key = (
+            programmed,
+            hardware,
+            linear,
+            items.dtype,
+            items.device,
+            self.calibrating,
+            *(each._version for each in (self.current_peak, self.input_peak, self.gain, self.shift, self.chip_seed)),
+        )
+        if self._reading is None or not _same(self._reading.key, key):
+            with torch.inference_mode(False), torch.no_grad():
+                self._reading = self._new_reading(key, programmed, linear, items)
+        return self._reading
 
-    def _read(self, items: Tensor) -> Tensor:
-        hardware, counters = self.hardware, self.counters
-        if items.shape[0] == 0:
-            return self._assemble(items.new_zeros((self.partition.groups, 0, self.partition.outputs)), items)
-        voltages, saturated = self._voltages(items)
-        programmed = self.programmed()
-        before = dict(getattr(programmed, "outside", {}))
-        currents = self._currents(voltages)
-        counters.add_outside(before, getattr(programmed, "outside", {}))
-        counters.reads += voltages.shape[-2]
-        counters.dac_conversions += items.numel()
-        counters.dac_saturated += saturated
+    def _largest_drive(self, items: Tensor) -> float:
+        """Of any row, in read voltages."""
+        if not isinstance(self.hardware.dac, IdealDac) or not items.numel():
+            return 1.0
+        return float(items.detach().abs().max()) / self._dac_full_scale
 
-        converted, saturated = hardware.adc.convert(currents, self._adc_full_scale, self._currents_signed)
-        counters.adc_conversions += converted.numel()
-        counters.adc_saturated += saturated
-        if hardware.subtraction == "digital":
-            converted = converted[0] - converted[1]
-
+    def _new_reading(self, key: tuple[Any, ...], programmed: Programmed, linear: bool, items: Tensor) -> _Reading:
+        hardware, mapping, part = self.hardware, self.hardware.weight_mapping, self.partition
         lowest, highest = hardware.conductance_range
-        volts_per_unit = hardware.read_voltage / self._dac_full_scale
-        siemens_per_unit = (highest - lowest) / float(self.weight_scale)
-        return self._assemble(converted.sum(1) / (volts_per_unit * siemens_per_unit), items)
+        unit = hardware.adc.unit(self._currents_signed)
+        per_ampere = unit / self._adc_full_scale
+        reader = self._reader(programmed, linear, per_ampere, items)
+        decode = self._dac_full_scale * self.weight_scale * self.gain
+        decode = decode / (hardware.read_voltage * per_ampere * (highest - lowest) * mapping.unit)
+        zero = 0.0
+        if mapping.planes == 1:
+            zero = (lowest + (highest - lowest) * mapping.zero) * hardware.read_voltage * per_ampere
+        # Converters stand at the columns of a tile, or behind what subtracts two of them.
+        layout, subtracted = self.layout, mapping.planes == 2 and hardware.subtraction == "analog"
+        arrays = mapping.slices if subtracted else self.conductances.shape[0]
+        columns = part.outputs_per_tile if subtracted else hardware.spec.cols
+        errors = hardware.adc.errors((arrays, *part.tiles, columns), int(self.chip_seed))
+        if errors is not None:
+
+            def at_outputs(each: Tensor) -> Tensor:
+                each = each[..., None, :].to(items)
+                found = part.to_outputs(each, self.columns_at) if subtracted else layout.currents(each)
+                return reader.spread(found[..., 0, :])
+
+            errors = errors.apply(at_outputs)
+        noise = self._cell_noise(programmed, reader, per_ampere, items)
+        return _Reading(key, reader, linear, errors, reader.as_result(decode.to(items)), zero, noise)
+
+    def _reader(self, programmed: Programmed, linear: bool, per_ampere: float, items: Tensor) -> Reader:
+        if linear and programmed.matrix is not None:
+            matrix = self.layout.matrix(programmed.matrix) * (self.hardware.read_voltage * per_ampere)
+            return self._linear_reader(matrix.to(items))
+        part = self.partition
+        scale = torch.full((self._conversions, part.groups, part.row_tiles, 1), per_ampere).to(items)
+        return TileReader(self.layout, programmed, self._vectors, self.hardware.read_voltage, scale)
+
+    def _cell_noise(self, programmed: Programmed, reader: Reader, per_ampere: float, items: Tensor) -> CellNoise | None:
+        """The read noise of the cells, where the hardware has any that is drawn at every read."""
+        hardware = self.hardware
+        if hardware.read_noise != "every read" or not any(
+            isinstance(effect, ReadNoise) for effect in hardware.variability.effects
+        ):
+            return None
+        sigma = hardware.variability.scatter(*self._read_at)
+        cells, spec = programmed.conductances, hardware.tile_model(self.moment.temperature).spec
+        if isinstance(reader, TileReader):
+            # What has no conductance has no current to scatter.
+            spread = torch.where(cells > 0, sigma / cells, 0.0)
+            largest = hardware.read_voltage
+            return TileNoise(self.layout, reader, CurrentNoise(spec, cells, spread, largest), largest, per_ampere)
+        assert programmed.matrix is not None
+        ideal = hardware.rung == "ideal"
+        terms = OhmicNoise.without_wires(sigma) if ideal else OhmicNoise.of(spec, cells, sigma)
+        unit = hardware.read_voltage * per_ampere
+        return LinearNoise(self.layout, self._linear_reader, terms, programmed.matrix, unit, items)
+
+    def _read(self, items: Tensor, reading: _Reading, out: Tensor | None = None) -> Tensor:
+        """Results of the items as the reader lays them, to `out` if given."""
+        hardware, reader = self.hardware, reading.reader
+        drive = hardware.dac.drive(items, self._dac_full_scale, bool(self.inputs_signed), reading.linear)
+        results = None
+        before = dict(getattr(self.programmed(), "outside", {}))
+        for read in drive.reads:
+            found = self._converted(read, reading, items)
+            if reading.zero:
+                for share, drives in read.slices:
+                    found = found - (share * reading.zero) * reader.row_sums(self._images(drives))
+            found = found if read.weight == 1 else found * read.weight
+            results = found if results is None else results + found
+        assert results is not None
+        if not reading.linear:
+            self._add_outside(before, self.programmed())
+        self._count(0, len(items) * self._vectors_per_item(items) * len(drive.reads))
+        self._count(1, items.numel())
+        self._count(2, drive.saturated)
+        added = self._added(reader, results)
+        if added is None:
+            return torch.mul(results, reading.decode, out=out)
+        return torch.addcmul(added, results, reading.decode, out=out)
+
+    def _added(self, reader: Reader, like: Tensor) -> Tensor | None:
+        """Bias and digital correction."""
+        shape = self.shift.shape
+        added = None if self.bias is None else self.bias.view(shape[0], 1, shape[2]).to(like)
+        if bool(self.shift.any()):
+            shift = self.shift.to(like)
+            added = shift if added is None else added + shift
+        return None if added is None else reader.as_result(added)
+
+    def _converted(self, read: Read, reading: _Reading, items: Tensor) -> Tensor:
+        """The digital sum over slices of weights and row tiles, of one read."""
+        reader, adc, accumulator = reading.reader, self.hardware.adc, self.hardware.accumulator
+        values, signed = self.layout.place_values(), self._currents_signed
+        generator = self._generator("converters", items.device) if getattr(adc, "noise", 0.0) else None
+        total, kept = None, []
+        images = [(share, self._images(drives)) for share, drives in read.slices]
+        noise = None
+        if reading.noise is not None:
+            noise = reading.noise.drawn(images, self._generator("cells", items.device))
+        for charges in zip(*[reader.partials(each) for _, each in images], strict=True):
+            where = charges[0][1]
+            charge = _charge(read, [current for current, _ in charges])
+            if self.disturbance is not None:
+                unit = adc.unit(signed) / self._adc_full_scale
+                charge = charge + unit * self.disturbance(read, charge / unit, where, reader.tile_dim).to(charge)
+            if noise is not None:
+                charge = charge + next(noise)
+            errors = reading.errors
+            if errors is not None and where != slice(None):
+                errors = errors.apply(lambda each, where=where: each[:, where])
+            codes, saturated = adc.convert(charge, signed, errors, generator)
+            self._count(3, self._conversions_of(codes))
+            self._count(4, saturated)
+            merged = _merged(codes, values)
+            if accumulator.bits is None:
+                dim = reader.tile_dim
+                summed = merged.sum(dim) if merged.shape[dim] > 1 else merged.squeeze(dim)
+                total = summed if total is None else total + summed
+            else:
+                kept.append(merged)
+        if total is not None:
+            return total
+        found, saturated = accumulator.add(torch.cat(kept, reader.tile_dim), reader.tile_dim)
+        self._count(5, saturated)
+        return found
+
+    def _conversions_of(self, codes: Tensor) -> int:
+        """How often converters worked for these codes: an offset column is converted once for all of its tile."""
+        layout, count = self.layout, codes.numel()
+        if layout.mapping.name != "offset_column" or layout.analog:
+            return count
+        return count // 2 + count // 2 // self.partition.outputs * self.partition.col_tiles
+
+    def _generator(self, noise: str, device: torch.device) -> torch.Generator:
+        """Draws this noise; begins anew at every moment and with every programming."""
+        generator = self._generators.get(noise)
+        if generator is None or generator.device != device:
+            key = Randomness(int(self.chip_seed)).stream(noise, self.moment.read).key()
+            generator = self._generators[noise] = torch.Generator(device).manual_seed(key >> 1)
+        return generator
+
+    def _count(self, place: int, count: int | Tensor) -> None:
+        self.tally[place] += count
+
+    def _add_outside(self, before: dict[str, int], programmed: Programmed) -> None:
+        counters = Counters(outside=self.outside)
+        counters.add_outside(before, getattr(programmed, "outside", {}))
+        self.outside = counters.outside
 
     @torch.no_grad()
     def _calibrate(self, items: Tensor) -> None:
         """Extends the ranges of the converters to `items`."""
-        if items.numel() == 0:
-            return
         peak = items.abs().amax()
-        if not bool(torch.isfinite(peak)):
-            raise InputError("converters cannot be calibrated on inputs that are not finite", where=type(self).__name__)
         self.input_peak.copy_(torch.maximum(self.input_peak, peak.to(self.input_peak)))
         self.inputs_signed.logical_or_((items < 0).any())
         if not self._needs_current_peak:
             return
-        for chunk in self._chunks(items):
-            voltages, _ = self._voltages(chunk)
-            peak = self._currents(voltages).abs().amax()
+        programmed = self.programmed()
+        linear = programmed.matrix is not None
+        reader = self._reader(programmed, linear, 1.0, items)
+        for chunk in self._chunks(items, reader):
+            drive = self.hardware.dac.drive(chunk, self._dac_full_scale, bool(self.inputs_signed), linear)
+            for read in drive.reads:
+                for charges in zip(*[reader.partials(self._images(drives)) for _, drives in read.slices], strict=True):
+                    self._extend(_charge(read, [current for current, _ in charges]))
+
+    def _extend(self, currents: Tensor) -> None:
+        adc, signed = self.hardware.adc, self._currents_signed
+        if getattr(adc, "range", "max") == "max":
+            peak = currents.abs().amax() if signed else currents.amax()
             self.current_peak.copy_(torch.maximum(self.current_peak, peak.to(self.current_peak)))
+            return
+        new = currents.flatten()
+        new = new[:: max(1, math.ceil(new.numel() / CALIBRATION_SAMPLES))].double()
+        kept = new if self._samples is None else torch.cat([self._samples, new])
+        # Every second one, evenly: what is kept stands for all batches alike.
+        kept = kept[::2] if kept.numel() > 2 * CALIBRATION_SAMPLES else kept
+        self._samples = kept
+        self.current_peak.fill_(full_scale_from(kept, adc, signed))
 
     def _apply(self, fn: Any, recurse: bool = True) -> AnalogLayer:
         # A change of the network's dtype must not touch the chip; a change of its place moves it.
-        exact = {name: self._buffers[name] for name in self._BUFFERS}
+        exact = {name: self._buffers[name] for name in self._EXACT}
         super()._apply(fn, recurse)
         for name, before in exact.items():
             after = self._buffers[name]
@@ -300,15 +679,45 @@ class AnalogLayer(nn.Module, ABC):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tiles": None}
+        return {**self.__dict__, "_tiles": None, "_reading": None, "_generators": {}, "_samples": None}
+
+    @property
+    def arrays(self) -> int:
+        """Physical arrays."""
+        return self.conductances.shape[:-2].numel()
 
     def extra_repr(self) -> str:
-        part = self.partition
-        groups, row_tiles, col_tiles = part.tiles
+        spec = self.hardware.spec
         return (
-            f"arrays={2 * groups * row_tiles * col_tiles} of {part.rows}x{part.cols}, rung={self.hardware.rung}, "
-            f"bias={self.bias is not None}"
+            f"arrays={self.arrays} of {spec.rows}x{spec.cols}, rung={self.hardware.rung}, bias={self.bias is not None}"
         )
+
+
+def _charge(read: Read, currents: list[Tensor]) -> Tensor:
+    """The sum of share times current over the slices of one read."""
+    shares = [share for share, _ in read.slices]
+    if shares == [1.0]:
+        return currents[0]
+    charge = shares[0] * currents[0]
+    for share, current in zip(shares[1:], currents[1:], strict=True):
+        charge = charge + share * current
+    return charge
+
+
+def _merged(codes: Tensor, place_values: list[float]) -> Tensor:
+    """The digital sum over conversions."""
+    if place_values == [1.0]:
+        return codes.select(3, 0)
+    merged = place_values[0] * codes.select(3, 0)
+    for place, value in enumerate(place_values[1:], 1):
+        merged = merged + value * codes.select(3, place)
+    return merged
+
+
+def _same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """The same objects, or equal plain values; comparing tensors and configurations would take too long."""
+    plain = (int, float, bool, torch.dtype, torch.device, Moment)
+    return all(a is b or (isinstance(a, plain) and a == b) for a, b in zip(first, second, strict=True))
 
 
 def _copied(parameter: Tensor) -> nn.Parameter:

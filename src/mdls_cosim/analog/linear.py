@@ -1,4 +1,4 @@
-"""nn.Linear on tiles."""
+"""nn.Linear on tiles, and a weight matrix on its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AnalogLinear(AnalogLayer):
 
     Args:
         hardware: tiles, mapping and periphery.
-        seed: draws the programming error.
+        seed: draws the spread of the cells.
         digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
     """
 
@@ -29,29 +29,22 @@ class AnalogLinear(AnalogLayer):
         bias: bool = True,
         *,
         hardware: Hardware,
-        seed: int | torch.Generator = 0,
+        seed: int = 0,
         device: Any = None,
         dtype: torch.dtype | None = None,
         digital: nn.Linear | None = None,
     ) -> None:
         if digital is None:
             digital = nn.Linear(in_features, out_features, bias, device, dtype)
-        super().__init__(hardware, digital, groups=1)
-        self.in_features = in_features
-        self.out_features = out_features
+        super().__init__(hardware, digital.weight, digital.bias)
+        self.in_features = digital.in_features
+        self.out_features = digital.out_features
         self.program(seed)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, hardware: Hardware, seed: int | torch.Generator = 0) -> AnalogLinear:
+    def from_linear(cls, linear: nn.Linear, hardware: Hardware, seed: int = 0) -> AnalogLinear:
         """The same weights on tiles; `linear` stays as it is."""
-        layer = cls(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            hardware=hardware,
-            seed=seed,
-            digital=linear,
-        )
+        layer = cls(linear.in_features, linear.out_features, hardware=hardware, seed=seed, digital=linear)
         return layer.train(linear.training)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -60,7 +53,7 @@ class AnalogLinear(AnalogLayer):
     def items(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
             raise InputError(
-                "the input of AnalogLinear has the wrong shape",
+                f"the input of {type(self).__name__} has the wrong shape",
                 value=tuple(inputs.shape),
                 limit=f"(*batch, {self.in_features})",
             )
@@ -69,12 +62,47 @@ class AnalogLinear(AnalogLayer):
     def _vectors_per_item(self, items: Tensor) -> int:
         return 1
 
-    def _vectors(self, items: Tensor) -> Tensor:
-        return items[None]
+    def _images(self, drives: Tensor) -> Tensor:
+        return drives
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        return images[None]
 
     def _assemble(self, results: Tensor, items: Tensor) -> Tensor:
-        outputs = results[0]
-        return outputs if self.bias is None else outputs + self.bias.to(outputs.dtype)
+        return results.flatten(1)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {super().extra_repr()}"
+
+
+class AnalogMatrix(AnalogLinear):
+    """A weight matrix on memristor tiles, without a network: `AnalogMatrix(weights, hardware) @ x`.
+
+    Converters without a range of their own take it from the first `x`.
+
+    Args:
+        weights: (outputs, inputs), a tensor or an array.
+        hardware: tiles, mapping and periphery.
+        seed: draws the spread of the cells.
+
+    Raises:
+        InputError: weights that are no matrix of floating point numbers.
+    """
+
+    def __init__(self, weights: Any, hardware: Hardware, seed: int = 0) -> None:
+        matrix = torch.as_tensor(weights)
+        if matrix.ndim != 2 or not matrix.is_floating_point():
+            raise InputError(
+                "an analog matrix is made from floating point numbers (outputs, inputs)",
+                value=f"{tuple(matrix.shape)} {matrix.dtype}",
+            )
+        outputs, inputs = matrix.shape
+        digital = nn.Linear(inputs, outputs, bias=False, device="meta")
+        digital.weight = nn.Parameter(matrix, requires_grad=False)
+        super().__init__(inputs, outputs, hardware=hardware, seed=seed, digital=digital)
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """W x of `vectors` (inputs,) or (*batch, inputs, vectors), as torch's own `@`."""
+        if vectors.ndim == 1:
+            return self(vectors)
+        return self(vectors.mT).mT

@@ -79,6 +79,10 @@ class _ClientExecutor(Executor):
         self._client.loop.add_callback(_transfer, remote, local)
         return local
 
+    def share(self, value: Any) -> Any:
+        """What stands for `value` among the arguments of `submit`, and goes to each worker once."""
+        return self._client.scatter(value, broadcast=True, hash=False)
+
     def drop(self) -> None:
         """Forgets what waits, and ends what ngspice does on the workers."""
         with contextlib.suppress(Exception):

@@ -39,7 +39,7 @@ from mdls_cosim.errors import NotAvailable, SpiceNoConvergence
 from mdls_cosim.quantities import Amplitude as PositiveVoltage
 from mdls_cosim.quantities import Duration, Voltage
 from mdls_cosim.spice import Engine, Waveforms, Waves
-from mdls_cosim.tiles import Ends, SelectorCell, TileSpec, TransistorCell, tile_deck
+from mdls_cosim.tiles import Ends, SelectorCell, TileSpec, TransistorCell, driver_resistance, per_line, tile_deck
 
 Floats = NDArray[np.float64]
 
@@ -187,20 +187,16 @@ def energies(tile: TileSpec, ends: Ends, waves: Waves, result: Waveforms, states
     driven = np.stack([np.interp(times, waves.times, values) for values in waves.values.T], axis=1)
     drawn = -result.columns([f"i(v{line}{index})" for line, index in names])
     delivered = _integral(driven, drawn, times)
-    drivers = np.zeros(1)
-    if tile.driver_resistance:
-        drops = [
-            source[:, None] - _reached(tile, rows, columns, line, index)
-            for source, (line, index) in zip(driven.T, names, strict=True)
-        ]
-        drop = np.concatenate(drops, axis=1)
-        drivers = _integral(drop, drop / tile.driver_resistance, times)
-    wires = np.zeros(1)
-    factor = tile.wire_factor
-    for lines, axis, resistance in ((rows, 2, tile.row_line_resistance), (columns, 1, tile.column_line_resistance)):
-        if resistance:
-            drop = np.diff(lines, axis=axis)
-            wires = wires + _integral(drop, drop / (resistance * factor), times).sum()
+    drivers = wires = np.zeros(1)
+    for source, (line, index) in zip(driven.T, names, strict=True):
+        if resistance := driver_resistance(tile, line, index):
+            drop = source[:, None] - _reached(tile, rows, columns, line, index)
+            drivers = drivers + _integral(drop, drop / resistance, times).sum()
+    for lines, given in ((rows, tile.row_line_resistance), (columns.swapaxes(1, 2), tile.column_line_resistance)):
+        for index, resistance in enumerate(per_line(given, lines.shape[1])):
+            if resistance:
+                drop = np.diff(lines[:, index])
+                wires = wires + _integral(drop, drop / (resistance * tile.wire_factor), times).sum()
     cells = _integral(rows - columns, _cell_currents(tile, result, rows, columns, states), times)
     sensed = [j for j, end in enumerate(ends.columns) if end == "sense"]
     sense = np.zeros(1)

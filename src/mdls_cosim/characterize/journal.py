@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mdls_cosim.characterize.point import Point, Results
+from mdls_cosim.characterize.point import Results
 from mdls_cosim.characterize.workers import Outcome
 from mdls_cosim.errors import StoreError
 
@@ -36,6 +36,17 @@ _SCHEMA = (
     " attempts INTEGER NOT NULL, seconds REAL NOT NULL, fallbacks TEXT NOT NULL)",
 )
 _START_OVER = "`--force` starts over"
+
+
+class Keyed(Protocol):
+    """A piece of work that a journal keeps: a point of a campaign, a run of a simulation."""
+
+    @property
+    def key(self) -> Any:
+        """A string that no other piece of work has; a property, or a cached one."""
+
+    @property
+    def label(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -140,13 +151,13 @@ class Journal:
             found = dict(self._connection.execute("SELECT status, COUNT(*) FROM points GROUP BY status"))
         return Kept(found.get("done", 0), found.get("failed", 0))
 
-    def count(self, points: Iterable[Point]) -> int:
+    def count(self, points: Iterable[Keyed]) -> int:
         """How many of `points` are done."""
         with _told(self.path):
             done = {key for (key,) in self._connection.execute("SELECT key FROM points WHERE status = 'done'")}
         return sum(point.key in done for point in points)
 
-    def known(self, point: Point) -> Outcome | None:
+    def known(self, point: Keyed) -> Outcome | None:
         """The outcome of a point that is done; failed ones are for trying again."""
         with _told(self.path):
             row = self._connection.execute(
@@ -166,7 +177,7 @@ class Journal:
                 reused=True,
             )
 
-    def keep(self, point: Point, outcome: Outcome) -> Outcome:
+    def keep(self, point: Keyed, outcome: Outcome) -> Outcome:
         """Commits the outcome of a point; gives it back with the attempts of earlier runs counted."""
         with _told(self.path):
             row = self._connection.execute("SELECT attempts FROM points WHERE key = ?", (point.key,)).fetchone()

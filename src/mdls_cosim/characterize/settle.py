@@ -34,7 +34,7 @@ from mdls_cosim.dataset import Array
 from mdls_cosim.errors import ConfigError, SpiceNoConvergence
 from mdls_cosim.quantities import Amplitude, Duration
 from mdls_cosim.spice import Engine, Waves
-from mdls_cosim.tiles import TileSpec, measured_currents, tile_deck
+from mdls_cosim.tiles import TileSpec, measured_currents, per_line, tile_deck
 
 Floats = NDArray[np.float64]
 
@@ -157,8 +157,12 @@ def slowest_time_constant(tile: TileSpec, conductances: Floats) -> float:
     All of a line's resistance times all of its capacitance, and an amplifier's noise gain 1 + R_f sum(G) over
     2 pi GBW.
     """
-    row_resistance = tile.driver_resistance + tile.cols * tile.row_line_resistance
-    column_resistance = tile.sense_resistance + tile.rows * tile.column_line_resistance
+    drivers, row_wires = (max(per_line(each, tile.rows)) for each in (tile.driver_resistance, tile.row_line_resistance))
+    senses, column_wires = (
+        max(per_line(each, tile.cols)) for each in (tile.sense_resistance, tile.column_line_resistance)
+    )
+    row_resistance = drivers + tile.cols * row_wires
+    column_resistance = senses + tile.rows * column_wires
     row = row_resistance * tile.cols * (tile.row_line_capacitance + tile.cell_capacitance)
     column = column_resistance * tile.rows * (tile.column_line_capacitance + tile.cell_capacitance)
     pole = 0.0

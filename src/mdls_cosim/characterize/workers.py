@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from mdls_cosim.characterize.point import Point, Results
-from mdls_cosim.errors import InputError, SpiceError, SpiceNotFound
+from mdls_cosim.errors import InputError, MdlsError, SpiceError, SpiceNotFound
 from mdls_cosim.spice import Deck, Engine, EngineInfo, NgspiceEngine, Waves
 
 IDLE_SECONDS = 20.0
@@ -43,7 +43,7 @@ class Outcome:
     label: str
     results: Results | None
     """None: it failed."""
-    error: SpiceError | None = None
+    error: MdlsError | None = None
     deck: str = ""
     """Of a failed point: the circuit that failed, a file that runs alone."""
     seconds: float = 0.0
@@ -69,7 +69,7 @@ class Outcome:
     @property
     def log(self) -> str:
         """What ngspice said of it."""
-        return "" if self.error is None else self.error.log
+        return getattr(self.error, "log", "")
 
 
 class Stopped(BaseException):

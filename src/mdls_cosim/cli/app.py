@@ -21,7 +21,19 @@ from mdls_cosim.errors import DomainWarning, MdlsError, SpiceError
 
 CANNOT, DEFECT, INTERRUPTED = 2, 3, 130
 
-ORDER = ("doctor", "demo", "calibrate", "characterize", "report", "deck", "fit", "validate", "info")
+ORDER = (
+    "doctor",
+    "demo",
+    "calibrate",
+    "characterize",
+    "report",
+    "deck",
+    "fit",
+    "validate",
+    "simulate",
+    "audit",
+    "info",
+)
 """Of the commands in the help text: as a newcomer meets them. Others follow."""
 
 

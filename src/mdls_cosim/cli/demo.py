@@ -72,9 +72,11 @@ def demo(
     seconds: dict[str, float] = {}
     with _stage("load", seconds, "loading"):
         from mdls_cosim.network import audit, convert, evaluate, on_rung
+        from mdls_cosim.network.data import digits
         from mdls_cosim.report import fitted_parameters, render_demo
 
-        train_set, test_set = _digits(seed)
+        data = digits(seed=seed)
+        train_set, test_set = data.train, data.test
 
     surrogates, dataset = _tiles(seed, workers, out, seconds)
     surrogate = surrogates[WIRE]
@@ -181,19 +183,6 @@ def _spec(wire: float) -> TileSpec:
     )
 
 
-def _digits(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """scikit-learn's bundled UCI handwritten digits, 8x8 pixels in 0 … 1: three quarters to train, one to test."""
-    import torch
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = torch.as_tensor(pixels.reshape(-1, 1, 8, 8) / 16.0).float()
-    kept, tested = train_test_split(range(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
-    numbers = torch.as_tensor(labels).long()
-    return (images[kept], numbers[kept]), (images[tested], numbers[tested])
-
-
 def _tiles(
     seed: int, workers: int | None, out: Path, seconds: dict[str, float]
 ) -> tuple[dict[float, Surrogate], Dataset]:
@@ -258,7 +247,8 @@ def _trained(data: tuple[Tensor, Tensor], seed: int) -> nn.Module:
 
 
 def _hardware(surrogate: Surrogate) -> Any:
-    from mdls_cosim.analog import Adc, Dac, Hardware, ProgrammingError
+    from mdls_cosim.analog import Adc, Dac, Hardware
+    from mdls_cosim.devices.variability import ProgrammingError, Variability
 
     return Hardware(
         tile=surrogate,
@@ -268,7 +258,7 @@ def _hardware(surrogate: Surrogate) -> Any:
         adc=Adc(bits=BITS),
         conductance_range=CONDUCTANCES,
         read_voltage=READ_VOLTAGE,
-        programming_error=ProgrammingError(relative=PROGRAMMING_ERROR),
+        variability=Variability(effects=(ProgrammingError(relative=PROGRAMMING_ERROR),)),
         weight_clip=WEIGHT_CLIP,
     )
 
@@ -290,8 +280,13 @@ def _spread(found: Any) -> dict[str, Any]:
 
 def _curves(dataset: Dataset, surrogate: Surrogate) -> dict[str, Any]:
     """The I-V of single cells in ngspice, and of the fitted cell."""
+    import torch
+
+    from mdls_cosim.fidelity.cell_law import cell_law
+
     arrays = {name: array.values for name, array in dataset.experiments["iv"].items()}
-    fitted = surrogate.spec.passive_cell.current(arrays["voltages"], arrays["conductances"][:, None])
+    voltages, conductances = (torch.as_tensor(arrays[name]) for name in ("voltages", "conductances"))
+    fitted = cell_law(surrogate.spec).current(voltages, conductances[:, None]).numpy()
     return {
         "conductances": arrays["conductances"],
         "voltages": arrays["voltages"],

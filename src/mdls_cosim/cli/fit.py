@@ -21,7 +21,8 @@ def fit(
     """Fit a surrogate to a Dataset.
 
     What is fitted: the tile's four resistances [ohm] and its cell's I-V shape [/V], from conductances, voltages and
-    currents alone. Prints what it found, and the error on tiles that it did not see as a share of the RMS current.
+    currents alone. Cells neither ohmic nor a sinh are taken as recorded, or as their I-V curves. Prints what it found,
+    and the error on tiles that it did not see as a share of the RMS current.
 
     \b
     Example:

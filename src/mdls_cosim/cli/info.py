@@ -21,7 +21,9 @@ SHOWN_FAILURES = 10
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE.h5", help="A Dataset or a surrogate.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.h5", help="A Dataset, a surrogate, or the results of a simulation.")
+    ],
 ) -> None:
     """Say what is in a file and where it came from.
 
@@ -46,6 +48,8 @@ def info(
         _print_surrogate(attributes)
     elif group.encoding_type == "mdls_cosim.pulse_surrogate":
         _print_pulse_surrogate(attributes)
+    elif group.encoding_type == "mdls_cosim.simulation":
+        _print_simulation(provenance.get("config", {}))
     else:
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
         print_pairs(settings_table(_variants(group)), "Variants")
@@ -60,7 +64,7 @@ def info(
         print_pairs(settings_table(origin), "Where it came from")
         print_pairs(tool_table(provenance.get("tools", {})), "Made with")
     if failures:
-        _print_failures(failures, file)
+        _print_failures(failures, file, decks=group.encoding_type == "mdls_cosim.dataset")
 
 
 def _print_surrogate(attributes: Mapping[str, Any]) -> None:
@@ -94,14 +98,26 @@ def _print_pulse_surrogate(attributes: Mapping[str, Any]) -> None:
     print_pairs(settings_table({"spread of the speed": attributes.get("spread")}), "From cycle to cycle")
 
 
-def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path) -> None:
+def _print_simulation(config: Mapping[str, Any]) -> None:
+    from mdls_cosim.report import settings_table
+    from mdls_cosim.report.experiment import field_words
+
+    axes = [axis for sweep in config["sweeps"].values() for axis in sweep]
+    sweeps = {field_words(axis["name"]): ", ".join(axis["texts"]) for axis in axes}
+    print_pairs(settings_table({"layers": config["layers"], **config["subject"]}), "Network and data")
+    print_pairs(settings_table(sweeps), "Swept")
+    print_pairs(settings_table({**config["simulation"], "sweep": None}), "Experiment")
+
+
+def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path, decks: bool) -> None:
     print_title(f"Failed points: {len(failures)}, NaN in the arrays")
     for failure in failures[:SHOWN_FAILURES]:
         tries = f" ({failure['attempts']} attempts)" if failure["attempts"] > 1 else ""
         print_line(f"{failure['label']}{tries}: {failure['cause']}", style="red")
     if len(failures) > SHOWN_FAILURES:
         print_line(f"and {len(failures) - SHOWN_FAILURES} more")
-    print_line(f'their circuits: mdls-cosim deck {file} --point "{failures[0]["label"]}"')
+    if decks:
+        print_line(f'their circuits: mdls-cosim deck {file} --point "{failures[0]["label"]}"')
 
 
 def _variants(group: Group) -> dict[str, str]:

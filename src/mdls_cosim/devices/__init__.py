@@ -9,6 +9,7 @@ from mdls_cosim.devices.data_driven import DataDriven
 from mdls_cosim.devices.dynamics import after_pulses, evolve, trace
 from mdls_cosim.devices.jart_vcm import JartVcm
 from mdls_cosim.devices.linear_ion_drift import LinearIonDrift
+from mdls_cosim.devices.measured_curves import MeasuredCurves
 from mdls_cosim.devices.metastable_switch import MetastableSwitch
 from mdls_cosim.devices.ohmic import Ohmic
 from mdls_cosim.devices.passive_tio2 import PassiveTio2
@@ -48,6 +49,7 @@ __all__ = [
     "ExponentialSelector",
     "JartVcm",
     "LinearIonDrift",
+    "MeasuredCurves",
     "Memristor",
     "MetastableSwitch",
     "Nmos",

@@ -19,14 +19,14 @@ kernels. Differentiable in the conductances and in the resistances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from mdls_cosim.errors import InputError, NotAvailable
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import RESISTANCES, TileSpec
 
 Ohms = float | Tensor
 
@@ -35,8 +35,8 @@ Ohms = float | Tensor
 class Wires:
     """The resistances of a tile [ohm]; tensors where they are differentiated or differ.
 
-    `nested.py` takes one for each line, (rows,) or (cols,), or of the lines' wire one for each segment,
-    (rows, cols - 1) and (rows - 1, cols); the sweep below takes the same for all lines.
+    One for all lines, or one for each, (rows,) or (cols,); `nested.py` also takes one for each segment of the lines'
+    wires, (rows, cols - 1) and (rows - 1, cols).
     """
 
     row_line: Ohms
@@ -49,25 +49,37 @@ class Wires:
     @classmethod
     def of(cls, spec: TileSpec) -> Wires:
         """At the tile's temperature; an amplifier's input resistance R_f/(1 + gain) counts to the sense side."""
+        row_line, column_line, driver, sense = (
+            torch.tensor(given, dtype=torch.float64) if isinstance(given, tuple) else given
+            for given in (getattr(spec, name) for name in RESISTANCES)
+        )
         return cls(
-            spec.row_line_resistance * spec.wire_factor,
-            spec.column_line_resistance * spec.wire_factor,
-            spec.driver_resistance,
-            spec.sense_resistance + (spec.amplifier.input_resistance if spec.amplifier is not None else 0.0),
-            spec.driver_resistance if spec.drive == "double" else None,
+            row_line * spec.wire_factor,
+            column_line * spec.wire_factor,
+            driver,
+            sense + (spec.amplifier.input_resistance if spec.amplifier is not None else 0.0),
+            driver if spec.drive == "double" else None,
         )
 
+    def to(self, like: Tensor) -> Wires:
+        """Where, and in the dtype in which, `like` is."""
+        found = (getattr(self, field.name) for field in fields(self))
+        return Wires(*(each.to(like) if isinstance(each, Tensor) else each for each in found))
+
     def mean_rise(self, rows: int, like: Tensor) -> Tensor:
-        """R_i [ohm], (rows, 1): by how much a column's current raises its line at row i, if it enters evenly.
+        """R_i [ohm]: by how much a column's current raises its line at row i, if it enters evenly; (rows, 1), or
+        (rows, cols) of columns that differ.
 
         The sense resistance and half of the wire below the row.
         """
         below = torch.arange(rows - 1, -1, -1, dtype=like.dtype, device=like.device)[:, None]
-        return self.sense + 0.5 * below * self.column_line
+        here = self.to(like)
+        return here.sense + 0.5 * below * here.column_line
 
     def mirrored(self) -> Wires:
         """Of the tile read the other way round: rows as columns, drivers as sense nodes."""
-        return Wires(self.column_line, self.row_line, self.sense, self.driver)
+        four = (self.column_line, self.row_line, self.sense, self.driver)
+        return Wires(*(each.flip(0) if isinstance(each, Tensor) and each.ndim else each for each in four))
 
 
 def mirror(per_cell: Tensor) -> Tensor:
@@ -136,7 +148,7 @@ def eliminate_column_lines(conductances: Tensor, segment: Ohms, sense: Ohms) -> 
 
     Args:
         conductances: (*tiles, cols, rows) [S].
-        segment, sense: wire segment and sense resistance [ohm].
+        segment, sense: wire segment and sense resistance [ohm], of all columns or (cols,).
 
     Raises:
         InputError: a column line so resistive that its far end is cut off.
@@ -189,9 +201,12 @@ _CHOLESKY_SIZE = 64
 
 
 def _spread(resistance: Ohms, admittance: Tensor) -> Tensor:
-    """(I + r Y)^-1 for symmetric, positive semidefinite Y (tiles, n, n): positive definite at every r >= 0."""
+    """(I + r Y)^-1 for symmetric, positive semidefinite Y (tiles, n, n): positive definite at every r >= 0.
+
+    Of lines that differ, r is (n, 1) and what is inverted has no symmetry.
+    """
     matrix = _shifted(resistance, admittance)
-    if matrix.shape[-1] > _CHOLESKY_SIZE:
+    if matrix.shape[-1] > _CHOLESKY_SIZE or (isinstance(resistance, Tensor) and resistance.ndim):
         return torch.linalg.inv_ex(matrix)[0]
     return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
 
@@ -207,10 +222,10 @@ def _shifted(resistance: Ohms, admittance: Tensor) -> Tensor:
 class Sweep:
     """A factorised tile of linear cells: solves any row voltages and cell current sources by matrix products."""
 
-    wires: Wires
+    wires: Wires  # of rows that differ as (rows, 1)
     columns: ColumnLines
     resistances: Tensor  # K_j, (*tiles, cols, rows, rows)
-    onwards: Tensor  # Q_j, (cols, *tiles, rows, rows); Q_0 is the one behind the drivers
+    onwards: Tensor  # Q_j, (cols, *tiles, rows, rows), symmetric where rows are equal; Q_0 is behind the drivers
 
     def solve(self, voltages: Tensor, injected: Tensor) -> tuple[Tensor, Tensor]:
         """Cell voltages and column currents.
@@ -229,7 +244,7 @@ class Sweep:
         # From the far end to the drivers: what the injected currents draw beyond each column.
         beyond = [drawn.select(-3, -1)]
         for col in range(drawn.shape[-3] - 2, -1, -1):
-            beyond.append(drawn.select(-3, col) + self.onwards[col + 1] @ beyond[-1])
+            beyond.append(drawn.select(-3, col) + self.onwards[col + 1].mT @ beyond[-1])
         beyond.reverse()
         # And back, with the row-line voltages.
         nodes = [self.onwards[0] @ (voltages - wires.driver * beyond[0])]
@@ -263,14 +278,20 @@ def factorise(conductances: Tensor, wires: Wires) -> Sweep:
     """Everything that `Sweep` needs, for conductances (*tiles, rows, cols) [S].
 
     Raises:
-        NotAvailable: rows driven at both ends, or lines that differ.
+        NotAvailable: rows driven at both ends, or segments of one line that differ.
     """
+    wires = wires.to(conductances)
     four = (wires.row_line, wires.column_line, wires.driver, wires.sense)
-    if wires.far_driver is not None or any(isinstance(each, Tensor) and each.ndim for each in four):
+    if wires.far_driver is not None or any(isinstance(each, Tensor) and each.ndim > 1 for each in four):
         raise NotAvailable(
-            "the sweep along the columns knows equal lines driven at one end only",
+            "the sweep along the columns knows lines of equal segments, driven at one end only",
             hint="of ohmic cells the currents and the power are available",
         )
+    # Of rows that differ, a column: it scales what stands in rows.
+    row_line, driver = (
+        each[:, None] if isinstance(each, Tensor) and each.ndim else each for each in (wires.row_line, wires.driver)
+    )
+    wires = replace(wires, row_line=row_line, driver=driver)
     *tiles, rows, cols = conductances.shape
     flat = conductances.reshape(-1, rows, cols)
     columns = eliminate_column_lines(flat.mT, wires.column_line, wires.sense)

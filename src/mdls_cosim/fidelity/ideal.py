@@ -19,6 +19,10 @@ class IdealTile(TileModel):
 
 
 class _Ideal(Programmed):
+    @property
+    def matrix(self) -> Tensor:
+        return self.conductances
+
     def _currents(self, voltages: Tensor) -> Tensor:
         return voltages @ self.conductances.to(voltages)
 

@@ -66,6 +66,15 @@ class Programmed(ABC):
     @abstractmethod
     def _currents(self, voltages: Tensor) -> Tensor: ...
 
+    @property
+    def matrix(self) -> Tensor | None:
+        """W (*tiles, rows, cols) [S] where I = V W is all that a read does; None where it does more."""
+        return None
+
+    def within(self, largest_voltage: float) -> bool:
+        """Whether rows up to `largest_voltage` [V] of either sign certainly stay where the model holds."""
+        return True
+
     def cell_voltages(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch rows cols"]:
         """Voltage over every cell [V], row line minus column line."""
         raise NotAvailable(

@@ -73,7 +73,7 @@ class NodalTile(TileModel):
 
     def _program(self, conductances: Tensor) -> ProgrammedNodal:
         if not cell_law(self.spec).linear:
-            return _Nonlinear(self.spec, conductances, self.tolerance)
+            return _solved_by_steps(self.spec, conductances, self.tolerance)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         return _Linear(self.spec, conductances, self.tolerance, dtype)
 
@@ -112,7 +112,7 @@ class ProgrammedNodal(Programmed):
         Raises:
             NotAvailable: the cells are not ohmic, or the columns end in amplifiers.
         """
-        check_voltages(self.spec.replace(rows=self.spec.cols), self.conductances.shape[:-2], voltages)
+        check_voltages(self.spec.bare(self.spec.cols, self.spec.rows), self.conductances.shape[:-2], voltages)
         if self.spec.amplifier is not None:
             raise NotAvailable("an amplifier reads one way only", hint="Ask a tile without `amplifier`.")
         return voltages @ self.effective_conductances.mT.to(voltages)
@@ -147,6 +147,10 @@ class _Linear(ProgrammedNodal):
     def effective_conductances(self) -> Tensor:
         return self._gain * self._effective
 
+    @property
+    def matrix(self) -> Tensor:
+        return self.effective_conductances
+
     def power(self, voltages: Tensor) -> Tensor:
         if self._drawn is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
             self._drawn = drawn_conductances(self._double.to(self._dtype), self._wires)
@@ -158,7 +162,7 @@ class _Linear(ProgrammedNodal):
 
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         if self._wires.far_driver is not None:  # the sweep knows one driven end
-            return _Nonlinear(self.spec, self.conductances, self.tolerance)._solution(voltages)
+            return _solved_by_steps(self.spec, self.conductances, self.tolerance)._solution(voltages)
         sweep = factorise(self._double, self._wires)
         driven = voltages.double().mT
         tiles = torch.broadcast_shapes(self._double.shape[:-2], driven.shape[:-2])
@@ -231,6 +235,53 @@ class _Nonlinear(ProgrammedNodal):
             )
             cell_voltages[these, :, those], currents[these, those] = across[..., 0].mT, passed[:, 0]
             residual[these, those] = left[:, 0]
+
+
+class _OnUnequalLines(ProgrammedNodal):
+    """Factorised for every input and step: what `line_modes` makes use of, lines that are alike, is not there."""
+
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
+        super().__init__(spec, conductances, tolerance)
+        if self._wires.far_driver is not None:
+            raise NotAvailable(
+                "voltages of cells, and cells that are not ohmic, on lines that differ and are driven at both ends",
+                hint="Run this tile on SpiceTile, or give each kind of line one resistance for all.",
+            )
+
+    def _currents(self, voltages: Tensor) -> Tensor:
+        return self._gain * self._solution(voltages)[1].to(voltages)
+
+    def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
+        rows, cols, batch = self.spec.rows, self.spec.cols, voltages.shape[-2]
+        tiles = torch.broadcast_shapes(self._states.shape[:-2], voltages.shape[:-2])
+        # Solved as (inputs, cols, rows, 1), every input a tile of its own.
+        states = self._states[..., None, :, :].expand(*tiles, batch, rows, cols).reshape(-1, rows, cols).mT[..., None]
+        driven = voltages.double().expand(*tiles, batch, rows).reshape(-1, rows, 1)
+        if not len(driven):
+            return driven.new_zeros((*tiles, batch, rows, cols)), driven.new_zeros((*tiles, batch, cols))
+        pieces = _pieces(len(driven), max(1, _CHUNK // (rows**2 * cols)))
+        found = [self._solved(states[some], driven[some]) for some in pieces]
+        over_cells, currents, residual = (torch.cat(each) for each in zip(*found, strict=True))
+        refuse_unconverged(residual.reshape(tiles.numel(), batch), self.tolerance)
+        return over_cells[..., 0].mT.reshape(*tiles, batch, rows, cols), currents.reshape(*tiles, batch, cols)
+
+    def _solved(self, states: Tensor, driven: Tensor) -> Found:
+        cells = Cells(self._law, states)
+        with torch.no_grad():
+            across, currents, residual = factorised_newton(
+                Cells(self._law, states.detach()), self._wires, driven.detach(), self.tolerance
+            )
+        if torch.is_grad_enabled() and (states.requires_grad or driven.requires_grad):
+            # One more step of Newton's has the derivatives of the solution: its own, by where it starts, are zero.
+            slope = cells.current_and_slope(across)[1]
+            across, currents = factorise(slope[..., 0].mT, self._wires).solve(
+                driven, cells.current(across) - slope * across
+            )
+        return across, currents.flatten(1), residual
+
+
+def _solved_by_steps(spec: TileSpec, conductances: Tensor, tolerance: float) -> ProgrammedNodal:
+    return (_Nonlinear if spec.equal_lines else _OnUnequalLines)(spec, conductances, tolerance)
 
 
 def _batch_first(cell_voltages: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from mdls_cosim.analog import AnalogLayer
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import SpiceTile, TileModel
 from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, layer_seed
+from mdls_cosim.network.chips import analog_layers, layer_seed
+from mdls_cosim.network.error_size import ErrorSize, Sample
+from mdls_cosim.network.injection import AccuracyEffect, Residuals, accuracy_effect, unnoticed
 from mdls_cosim.tiles import TileSpec
 
 SCATTER_POINTS = 5000
@@ -29,19 +31,25 @@ class LayerAudit:
     kind: str
     rung: str
     vectors: int
-    """Input vectors, each on every tile of both arrays."""
+    """Input vectors, one read of each on all arrays of every audited tile."""
+    tiles: int
+    """Places of the partition that were audited, each with all its arrays."""
+    tiles_of: int
+    """Of so many."""
     currents: int
     """Column currents compared."""
     rms_current: float
-    """Root mean square of the reference currents [A]."""
-    rms: float
-    """Root mean square error relative to `rms_current`."""
-    p99: float
-    """99th percentile of |error| relative to `rms_current`."""
-    difference_rms: float
-    """Root mean square error of the positive minus the negative array, relative to that difference's own."""
-    adc_steps: float | None
-    """Root mean square error of what the ADC gets, in its steps; None for an ideal ADC."""
+    """Root mean square of the reference's currents [A]."""
+    error: ErrorSize
+    """Layer minus reference."""
+    fit: ErrorSize | None = None
+    """Layer minus the circuit that it stands for; None without a reference tile, as the next."""
+    model: ErrorSize | None = None
+    """That circuit minus the reference tile: currents of both parts add up to those of `error`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        told = asdict(self)
+        return {**told, **told.pop("error")}
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,17 @@ class AuditReport:
     """Likewise."""
     reference: str
     """What computed the truth."""
+    reference_tile: TileSpec | None
+    """The circuit of the truth where that was named; None: every layer's own."""
+    accuracy: AccuracyEffect | None
+    """What the errors of all layers mean for the network; None where the data have no labels."""
     seed: int
     pairs: np.ndarray
     """Currents [A] for a plot, (points, 2): the network's own, the reference's; drawn from all layers."""
     pair_layers: tuple[str, ...]
     """The layer of every pair."""
+    residuals: dict[str, Residuals] = field(repr=False)
+    """Reference minus layer, as `injected` takes them."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -73,8 +87,10 @@ class AuditReport:
             "rms": self.rms,
             "p99": self.p99,
             "reference": self.reference,
+            "reference_tile": None if self.reference_tile is None else self.reference_tile.as_dict(),
+            "accuracy": None if self.accuracy is None else asdict(self.accuracy),
             "seed": self.seed,
-            "by_layer": [asdict(layer) for layer in self.layers],
+            "by_layer": [layer.as_dict() for layer in self.layers],
         }
 
 
@@ -83,69 +99,100 @@ def audit(
     data: Data | Tensor,
     samples: int = 50,
     seed: int = 0,
-    reference: Callable[[TileSpec], TileModel] = SpiceTile,
+    reference: Callable[[TileSpec], TileModel] | None = None,
+    *,
+    reference_tile: TileSpec | None = None,
+    tiles: int | None = None,
+    injections: int = 5,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
-    """Re-runs the tiles of every analog layer, as programmed, on input vectors that really reach them.
+    """Re-runs tiles of every analog layer, as programmed, on input vectors that really reach them.
 
     `samples` items are drawn by seed from the data and put through the model. Of each, one vector that reaches the
-    layer (of a convolution: one position) goes to every tile of both arrays, on the layer's own rung and on the
-    reference. Counters stay as they were; converters without a range take it from the drawn items.
+    layer (of a convolution: one position), and of the reads that the DAC makes of it one, with all its slices of time,
+    goes to the tiles, on the layer's own rung and on the reference; compared is the charge over the read, as a mean
+    current. Chips are read at the moment at which their layers read them. Counters stay as they were; converters
+    without a range take it from the drawn items.
+
+    With labels, the errors are then injected into the running network; see `ResampledErrors`.
 
     Args:
         data: inputs, (inputs, labels) or an iterable of batches.
-        reference: makes the truth from a TileSpec: that of the circuit the surrogate was made from, where it knows
-            it, else the layer's own.
+        reference: makes the truth from a TileSpec; absent: ngspice, `SpiceTile`.
+        reference_tile: the circuit of the truth, in the size of each layer's tiles and at its temperature; absent:
+            that which a surrogate was made from, where it knows it, else the layer's own. Where it is given, the error
+            is told apart into that of the fit and that of the model.
+        tiles: audited in each layer, drawn by seed; absent: all.
+        injections: seeds with which errors are injected; 0: none.
+        workers: ngspice processes side by side; one a processor if absent.
+        progress: called with (finished, all) layers.
     """
     layers = analog_layers(model)
     if not layers:
         raise InputError("the model has no analog layers to audit", hint="convert it first")
-    if samples < 1:
-        raise InputError("an audit needs at least one vector", where="samples", value=samples, limit="1 or more")
+    for name, value in (("samples", samples), ("tiles", tiles)):
+        if value is not None and value < 1:
+            raise InputError("an audit needs at least one", where=name, value=value, limit="1 or more")
     inputs = data if isinstance(data, Tensor) else Batches(data, 256).inputs()
     generator = torch.Generator().manual_seed(seed)
     items = inputs[_draw(len(inputs), samples, generator)].to(place_of(model))
     reached = _capture(model, layers, items)
-
-    truths: dict[TileSpec, TileModel] = {}
-    audits, errors, pairs = [], [], []
     if not reached:
         raise InputError("the model calls none of its analog layers", where=", ".join(layers))
-    for name, layer in layers.items():
-        if name not in reached:
-            continue
-        own_seed = torch.Generator().manual_seed(layer_seed(seed, name))
-        voltages = _vectors(layer, reached[name], samples, own_seed)
-        spec = truth_spec(layer)
-        if spec not in truths:
-            truths[spec] = reference(spec)
-        with torch.no_grad():
-            own = _currents(layer, layer.programmed()(voltages.unsqueeze(-3)))
-            truth = truths[spec].program(layer.conductances)(voltages.double().unsqueeze(-3))
-            truth = _currents(layer, truth)
-        audits.append(_compare(name, layer, own, truth, samples))
-        errors.append(((own - truth).abs() / audits[-1].rms_current).flatten().numpy())
-        pairs.append(torch.stack([own.flatten(), truth.flatten()], -1).numpy())
 
-    every_error = np.concatenate(errors)
-    every_pair = np.concatenate(pairs)
-    of_layer = np.repeat([layer.name for layer in audits], [len(some) for some in pairs])
+    make = reference or (lambda spec: SpiceTile(spec, workers=workers))
+    truths: dict[TileSpec, TileModel] = {}
+    found: dict[str, _Found] = {}
+    for number, (name, calls) in enumerate(reached.items()):
+        specs = [truth_spec(layers[name])]
+        if reference_tile is not None:
+            specs.append(_like(reference_tile, specs[0]))
+        for spec in specs:
+            if spec not in truths:
+                truths[spec] = make(spec)
+        found[name] = _audit_layer(
+            name, layers[name], calls, [truths[spec] for spec in specs], samples, tiles, layer_seed(seed, name)
+        )
+        if progress is not None:
+            progress(number + 1, len(reached))
+
+    residuals = {name: each.residuals for name, each in found.items()}
+    accuracy = None
+    if injections > 0 and not isinstance(data, Tensor):
+        accuracy = accuracy_effect(model, data, residuals, injections, seed)
+    audits = [each.audit for each in found.values()]
+    every_pair = np.concatenate([each.pairs for each in found.values()])
+    every_error = np.concatenate([np.diff(each.pairs)[:, 0] / (each.audit.rms_current or 1) for each in found.values()])
+    of_layer = np.repeat([layer.name for layer in audits], [len(each.pairs) for each in found.values()])
     shown = _draw(len(every_pair), min(SCATTER_POINTS, len(every_pair)), generator).numpy()
     return AuditReport(
         layers=tuple(audits),
         vectors=samples,
         unreached=tuple(name for name in layers if name not in reached),
         rms=float(np.sqrt(np.mean(every_error**2))),
-        p99=float(np.percentile(every_error, 99)),
+        p99=float(np.percentile(np.abs(every_error), 99)),
         reference=" and ".join(sorted({type(truth).__name__ for truth in truths.values()})),
+        reference_tile=reference_tile,
+        accuracy=accuracy,
         seed=seed,
         pairs=every_pair[shown],
         pair_layers=tuple(of_layer[shown].tolist()),
+        residuals=residuals,
     )
 
 
 def truth_spec(layer: AnalogLayer) -> TileSpec:
     """The circuit that the layer stands for: that of a surrogate's own data, where it knows it."""
-    return getattr(layer.hardware.tile, "reference_spec", None) or layer.hardware.spec
+    spec = layer.hardware.spec
+    circuit = _like(getattr(layer.hardware.tile, "reference_spec", None) or spec, spec)
+    kelvin = layer.moment.temperature
+    return circuit if kelvin is None else circuit.replace(temperature=kelvin)
+
+
+def _like(circuit: TileSpec, spec: TileSpec) -> TileSpec:
+    """`circuit` in the size and at the temperature of `spec`."""
+    return circuit.replace(rows=spec.rows, cols=spec.cols, temperature=spec.temperature)
 
 
 def _draw(count: int, samples: int, generator: torch.Generator) -> Tensor:
@@ -156,9 +203,8 @@ def _draw(count: int, samples: int, generator: torch.Generator) -> Tensor:
 
 
 def _capture(model: nn.Module, layers: dict[str, AnalogLayer], items: Tensor) -> dict[str, list[Tensor]]:
-    """What reaches every layer, call by call."""
+    """What reaches every layer, call by call; in the order of `layers`."""
     reached: dict[str, list[Tensor]] = {}
-    counters = {name: layer.counters.copy() for name, layer in layers.items()}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
@@ -168,55 +214,117 @@ def _capture(model: nn.Module, layers: dict[str, AnalogLayer], items: Tensor) ->
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     try:
-        with evaluation_mode(model), torch.no_grad():
+        with unnoticed(model):
             model(items)
     finally:
         for handle in handles:
             handle.remove()
-        for name, layer in layers.items():
-            layer.counters = counters[name]
-    return reached
+    return {name: reached[name] for name in layers if name in reached}
 
 
-def _vectors(layer: AnalogLayer, calls: list[Tensor], samples: int, generator: torch.Generator) -> Tensor:
-    """Row voltages (groups, row_tiles, samples, rows) [V]: of every drawn item one vector, drawn too."""
-    calls_of = [(call, item) for call in calls for item in range(len(call))]
-    chosen = []
-    for index in _draw(len(calls_of), samples, generator).tolist():
-        call, item = calls_of[index]
-        voltages = layer.row_voltages(call[item : item + 1])
-        position = int(torch.randint(voltages.shape[-2], (1,), generator=generator))
-        chosen.append(voltages[..., position, :])
-    return torch.stack(chosen, -2)
+@dataclass(frozen=True, eq=False)
+class _Reads:
+    """Reads of some tiles of a layer, slice by slice."""
+
+    voltages: Tensor
+    """(tiles, slices, rows) [V]"""
+    shares: Tensor
+    """(slices,): of the time of the read."""
+    owners: Tensor
+    """(slices,): the read that each belongs to."""
+    weights: Tensor
+    """(reads,): digital weights."""
+
+    @classmethod
+    def draw(
+        cls, layer: AnalogLayer, calls: list[Tensor], samples: int, tiles: Tensor, generator: torch.Generator
+    ) -> _Reads:
+        """Of every drawn item one vector, of that one read."""
+        calls_of = [(call, item) for call in calls for item in range(len(call))]
+        voltages, shares, owners, weights = [], [], [], []
+        for owner, index in enumerate(_draw(len(calls_of), samples, generator).tolist()):
+            call, item = calls_of[index]
+            vectors = layer.vectors(call[item : item + 1])
+            position = int(torch.randint(vectors.shape[1], (), generator=generator))
+            reads = layer.reads(vectors[:, position : position + 1])
+            read = reads[int(torch.randint(len(reads), (), generator=generator))]
+            for share, rows in read.slices:
+                voltages.append(rows[tiles[:, 0], tiles[:, 1], 0])
+                shares.append(share)
+                owners.append(owner)
+            weights.append(read.weight)
+        of_slices, of_reads = (torch.tensor(each, dtype=torch.float64) for each in (shares, weights))
+        return cls(torch.stack(voltages, 1), of_slices, torch.tensor(owners), of_reads)
+
+    def currents(self, layer: AnalogLayer, model: TileModel, conductances: Tensor, tiles: Tensor) -> Tensor:
+        """Mean over every read, of the columns of each output: (slices, planes, tiles, reads, outputs) [A]."""
+        found = model.program(conductances)(self.voltages).double().cpu()
+        mean = found.new_zeros((*found.shape[:-2], len(self.weights), found.shape[-1]))
+        mean.index_add_(-2, self.owners, found * self.shares[:, None])
+        taken = layer.hardware.weight_mapping.take(mean, layer.partition.outputs_per_tile)
+        columns = layer.columns_at.cpu()[tiles[:, 0], tiles[:, 2], None]
+        return taken.gather(-1, columns.expand_as(taken))
 
 
-def _currents(layer: AnalogLayer, currents: Tensor) -> Tensor:
-    """Of the occupied columns, (2, groups, row_tiles, vectors, outputs) [A], in float64 on the CPU."""
-    return layer.partition.to_outputs(currents).double().cpu()
+@dataclass(frozen=True, eq=False)
+class _Found:
+    audit: LayerAudit
+    residuals: Residuals
+    pairs: np.ndarray
 
 
-def _compare(name: str, layer: AnalogLayer, own: Tensor, truth: Tensor, samples: int) -> LayerAudit:
-    error = own - truth
-    rms_current = _rms(truth)
+def _audit_layer(
+    name: str,
+    layer: AnalogLayer,
+    calls: list[Tensor],
+    truths: list[TileModel],
+    samples: int,
+    tiles: int | None,
+    seed: int,
+) -> _Found:
+    """One layer against its own circuit and, where there are two truths, that against the second."""
+    generator = torch.Generator().manual_seed(seed)
+    part, layout = layer.partition, layer.layout
+    every = torch.cartesian_prod(*map(torch.arange, part.tiles))
+    places = every
+    if tiles is not None and tiles < len(every):
+        places = every[_draw(len(every), tiles, generator).sort().values]
+    with torch.no_grad():
+        reads = _Reads.draw(layer, calls, samples, places, generator)
+        chip = layer.present_conductances()[:, *places.T]
+        own_model = layer.hardware.tile_model(layer.moment.temperature)
+        own = reads.currents(layer, own_model, chip, places)
+        exact = _Reads(reads.voltages.double(), reads.shares, reads.owners, reads.weights)
+        circuits = [exact.currents(layer, truth, chip, places) for truth in truths]
+    truth = circuits[-1]
+    outputs = places[:, 2:] * part.outputs_per_tile + torch.arange(part.outputs_per_tile)
+    valid = outputs < part.outputs
+    sample = Sample(valid.numpy(), samples, len(places) == len(every), seed % 2**63)
+
+    def size(difference: Tensor) -> ErrorSize:
+        both = [each.flatten(0, 1).numpy() for each in (difference, truth)]
+        at_adc = [layout.conversions(each).numpy() for each in (difference, truth)]
+        return sample.size(both[0], both[1], at_adc[0], at_adc[1], layer.adc_step)
+
+    occupied = valid[:, None].expand(truth.shape[2:])
+    pairs = torch.stack([each[:, :, occupied].flatten() for each in (own, truth)], -1).numpy()
+    rms_current = float(np.sqrt(np.mean(pairs[:, 1] ** 2)))
     if rms_current == 0:
         raise InputError("no current flows in a layer: there is nothing to compare", where=name)
-    relative = error.abs().flatten().numpy() / rms_current
-    difference = truth[0] - truth[1]
-    at_adc = error[0] - error[1] if layer.hardware.subtraction == "analog" else error
-    step = layer.adc_step
-    return LayerAudit(
+    split = len(circuits) > 1
+    audited = LayerAudit(
         name=name,
         kind=type(layer).__name__,
         rung=layer.hardware.rung,
         vectors=samples,
-        currents=error.numel(),
+        tiles=len(places),
+        tiles_of=len(every),
+        currents=len(pairs),
         rms_current=rms_current,
-        rms=_rms(error) / rms_current,
-        p99=float(np.percentile(relative, 99)),
-        difference_rms=_rms(error[0] - error[1]) / (_rms(difference) or rms_current),
-        adc_steps=None if step is None else _rms(at_adc) / step,
+        error=size(own - truth),
+        fit=size(own - circuits[0]) if split else None,
+        model=size(circuits[0] - truth) if split else None,
     )
-
-
-def _rms(values: Tensor) -> float:
-    return float(values.square().mean().sqrt())
+    return _Found(
+        audited, Residuals(layout.conversions(truth - own), layout.conversions(own), places, reads.weights), pairs
+    )

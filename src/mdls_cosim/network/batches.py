@@ -45,12 +45,24 @@ class Batches:
             yield from zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True)
             return
         for batch in self._batches:
+            if isinstance(batch, Tensor | np.ndarray):
+                raise InputError(
+                    "batches without labels", value=f"a batch {tuple(batch.shape)}", limit="(inputs, labels)"
+                )
             inputs, labels = batch
             yield torch.as_tensor(inputs), torch.as_tensor(labels)
 
+    def input_batches(self) -> Iterator[Tensor]:
+        """The inputs alone, of batches with labels or without."""
+        if self.whole is not None:
+            yield from self.whole[0].split(self.batch_size)
+            return
+        for batch in self._batches:
+            yield torch.as_tensor(batch if isinstance(batch, Tensor | np.ndarray) else batch[0])
+
     def inputs(self) -> Tensor:
         """All inputs."""
-        return self.whole[0] if self.whole is not None else torch.cat([inputs for inputs, _ in self])
+        return self.whole[0] if self.whole is not None else torch.cat(list(self.input_batches()))
 
 
 def place_of(model: nn.Module) -> torch.device:

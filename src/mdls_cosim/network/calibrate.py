@@ -27,9 +27,9 @@ def calibrate(model: nn.Module, data: Any, batch_size: int = 256) -> None:
         layer.calibrating = True
     try:
         with evaluation_mode(model), torch.no_grad():
-            batches = data.split(batch_size) if isinstance(data, Tensor) else Batches(data, batch_size)
-            for batch in batches:
-                model((batch if isinstance(batch, Tensor) else batch[0]).to(place))
+            batches = data.split(batch_size) if isinstance(data, Tensor) else Batches(data, batch_size).input_batches()
+            for inputs in batches:
+                model(inputs.to(place))
     finally:
         for layer in layers:
             layer.calibrating = False

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from mdls_cosim.analog import AnalogLayer
+from mdls_cosim.analog.composite import layer_seed
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
     """Every analog layer once, by its first name in the model."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
-
-
-def layer_seed(seed: int, name: str) -> int:
-    """A seed for one layer: depends on the layer's name and on nothing else of the model or of its hardware."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
 
 
 def program(model: nn.Module, seed: int) -> None:
@@ -40,6 +36,20 @@ def kept_chips(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, chip in zip(layers, chips, strict=True):
             layer.restore(chip)
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Gives every digital module its buffers back afterwards, the statistics of a batch norm above all."""
+    modules = [module for module in model.modules() if not isinstance(module, AnalogLayer)]
+    buffers = [buffer for module in modules for buffer in module.buffers(recurse=False)]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in zip(buffers, kept, strict=True):
+                buffer.copy_(before)
 
 
 @contextmanager

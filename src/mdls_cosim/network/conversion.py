@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mdls_cosim.analog import AnalogLayer, Hardware
@@ -43,32 +43,34 @@ class ConvertedLayer:
     shape: tuple[int, ...]
     """Of the weights."""
     arrays: int
-    """Physical arrays, both of every pair."""
+    """Physical arrays, both of every pair and of every slice."""
     cells_used: int
-    """Cells that hold a weight, in both arrays of the pairs."""
+    """Cells that hold a weight, or a part of one."""
     cells: int
     rung: str
     clipped_weights: int
     """Beyond the scale of the layer."""
     clipped_conductances: int
     """By the programming error, at the bounds of the cell."""
+    outcome: dict[str, int] = field(default_factory=dict)
+    """What else happened to cells at the programming, by effect: stuck, worn, failed, outside of the states."""
     surrogate: FittedSurrogate | None = None
     """Of the surrogate rung, what its tiles are computed by, where that was fitted."""
 
     @classmethod
     def of(cls, name: str, layer: AnalogLayer) -> ConvertedLayer:
-        part = layer.partition
-        groups, row_tiles, col_tiles = part.tiles
+        mapping = layer.hardware.weight_mapping
         return cls(
             name=name,
             kind=type(layer).__name__,
             shape=tuple(layer.weight.shape),
-            arrays=2 * groups * row_tiles * col_tiles,
-            cells_used=2 * part.cells_used,
-            cells=2 * part.cells,
+            arrays=layer.arrays,
+            cells_used=mapping.slices * (2 if mapping.signed_cells else 1) * layer.partition.cells_used,
+            cells=layer.conductances.numel(),
             rung=layer.hardware.rung,
             clipped_weights=layer.clipped_weights,
             clipped_conductances=layer.clipped_conductances,
+            outcome={name: count for name, count in layer.outcome.items() if name != "clipped"},
             surrogate=FittedSurrogate.of(layer.hardware),
         )
 
@@ -110,7 +112,7 @@ class ConversionReport:
         return {**asdict(self), "clipped": self.clipped}
 
     def __str__(self) -> str:
-        rows = [("layer", "kind", "weights", "arrays", "cells used", "rung", "clipped")]
+        rows = [("layer", "kind", "weights", "arrays", "cells used", "rung", "clipped", "cells")]
         rows += [
             (
                 layer.name or "(model)",
@@ -120,6 +122,7 @@ class ConversionReport:
                 f"{layer.cells_used}/{layer.cells}",
                 layer.rung,
                 f"{layer.clipped_weights} weights, {layer.clipped_conductances} cells",
+                ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in layer.outcome.items()),
             )
             for layer in self.converted
         ]

@@ -8,30 +8,52 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from mdls_cosim.analog import AnalogConv2d, AnalogLayer, AnalogLinear, Hardware
-from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.analog import (
+    AnalogConv1d,
+    AnalogConv2d,
+    AnalogConv3d,
+    AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
+    AnalogConvTranspose3d,
+    AnalogLayer,
+    AnalogLinear,
+    Composite,
+    Hardware,
+)
+from mdls_cosim.analog.composite import has_hooks, layer_seed, open_composites, replace_modules
+from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.network.calibrate import calibrate
-from mdls_cosim.network.chips import layer_seed
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
+from mdls_cosim.network.moments import give_method
 
 Rules = Mapping[str, Hardware | Mapping[str, Any] | None]
 
 CONVERTERS: dict[type[nn.Module], Callable[[Any, Hardware, int], AnalogLayer]] = {
     nn.Linear: AnalogLinear.from_linear,
+    nn.Conv1d: AnalogConv1d.from_conv,
     nn.Conv2d: AnalogConv2d.from_conv,
+    nn.Conv3d: AnalogConv3d.from_conv,
+    nn.ConvTranspose1d: AnalogConvTranspose1d.from_conv,
+    nn.ConvTranspose2d: AnalogConvTranspose2d.from_conv,
+    nn.ConvTranspose3d: AnalogConvTranspose3d.from_conv,
 }
-"""What becomes what. Subclasses are left out: they may compute something else with the same weights."""
+"""What becomes what, beside the kinds of `Composite`. Subclasses are left out: they may compute something else."""
 
-READS_ITS_CHILDREN = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules that take the weights of their children and never call them: an analog child would be passed over."""
+DIGITAL = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
+"""What has weights and no matrix product: digital in any hardware."""
 
 
 def convert(
     model: nn.Module, hardware: Hardware, rules: Rules | None = None, seed: int = 0, calibration: Any = None
 ) -> tuple[nn.Module, ConversionReport]:
-    """A copy of a model with its linear layers and convolutions on tiles, and the report of what happened.
+    """A copy of a model with its matrices and convolutions on tiles, and the report of what happened.
+
+    Recurrent layers, attention and transformer encoder layers are opened: each of their matrices is a layer with a name
+    of its own (`lstm.ih_l0`, `attention.q_proj`), and a rule for the whole holds for all of them.
 
     Args:
         model: stays as it is.
@@ -44,71 +66,160 @@ def convert(
 
     Raises:
         ConfigError: a pattern that matches no layer; hardware that its rung cannot compute.
+        NotAvailable: layers with matrices that cannot be put on tiles, and that no rule keeps digital.
     """
     rules = dict(rules or {})
-    converted_model = copy.deepcopy(model)
-    names = _names(converted_model)
-    layers = {
-        module: aliases
-        for module, aliases in names.items()
-        if isinstance(module, AnalogLayer) or type(module) in CONVERTERS or _has_parameters(module)
-    }
+    # In a container, so that the model itself may be replaced as any other layer.
+    whole = nn.Sequential(copy.deepcopy(model))
+    originals = open_composites(whole)
+    layers = _layers(whole[0])
     _check_patterns(rules, layers)
     choices = {pattern: _choice(choice, hardware, pattern) for pattern, choice in rules.items()}
-    opaque = {child for module in names if isinstance(module, READS_ITS_CHILDREN) for child in module.modules()}
 
-    replacements: dict[nn.Module, AnalogLayer] = {}
-    converted, skipped = [], []
+    chosen: dict[nn.Module, Hardware] = {}
+    kept: dict[nn.Module, str] = {}
+    refused: list[str] = []
     for module, aliases in layers.items():
-        name, kind = aliases[0], type(module).__name__
         pattern = next((pattern for pattern in rules if any(fnmatchcase(alias, pattern) for alias in aliases)), None)
-        chosen = hardware if pattern is None else choices[pattern]
-        reason = _reason_to_skip(module, module in opaque)
-        if reason is None and chosen is None:
-            reason = f"by rule {pattern!r}"
-        if reason is not None or chosen is None:
-            skipped.append(SkippedLayer(name, kind, reason or ""))
-            continue
-        chosen.tile_model()  # fails before any work is done
-        layer = CONVERTERS[type(module)](module, chosen, layer_seed(seed, name))
-        replacements[module] = layer
-        converted.append(ConvertedLayer.of(name, layer))
+        under = hardware if pattern is None else choices[pattern]
+        if (reason := _digital_reason(module)) is not None:
+            kept[module] = reason
+        elif under is None:
+            kept[module] = f"by rule {pattern!r}"
+        elif (reason := _refusal(module)) is not None:
+            refused.append(f"{aliases[0] or '(model)'} ({type(module).__name__}): {reason}")
+        else:
+            under.tile_model()  # fails before any work is done
+            chosen[module] = under
+    if refused:
+        raise NotAvailable(
+            f"no form on tiles for {'; '.join(refused)}",
+            hint='Keep a layer digital with the rule "name": None, or replace it before the conversion.',
+        )
 
-    for parent in names:
-        for child_name, child in list(parent._modules.items()):
-            if child in replacements:
-                parent._modules[child_name] = replacements[child]
-    converted_model = replacements.get(converted_model, converted_model)
+    replacements = {
+        module: CONVERTERS[type(module)](module, under, layer_seed(seed, layers[module][0]))
+        for module, under in chosen.items()
+    }
+    _share_scale({layer: layer_seed(seed, layers[module][0]) for module, layer in replacements.items()})
+    replace_modules(whole, replacements)
+    closed = {opened: original for opened, original in originals.items() if not opened.on_tiles}
+    skipped = _skipped(whole[0], layers, kept, closed)
+    replace_modules(whole, closed)
+    for module in whole.modules():
+        # Its fast path would take the weights of its layers, and hand them nested tensors.
+        if isinstance(module, nn.TransformerEncoder) and any(isinstance(part, Composite) for part in module.modules()):
+            module.enable_nested_tensor = module.use_nested_tensor = False
     if calibration is not None:
-        calibrate(converted_model, calibration)
-    return converted_model, ConversionReport(tuple(converted), tuple(skipped), seed, calibration is not None)
+        calibrate(whole[0], calibration)
+    give_method(whole[0])
+    converted = tuple(ConvertedLayer.of(layers[module][0], layer) for module, layer in replacements.items())
+    return whole[0], ConversionReport(converted, skipped, seed, calibration is not None)
 
 
-def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """Every module once, with all names it goes by."""
+def _layers(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Everything with weights of its own once, under all names that a rule may call it by, its own name first.
+
+    Parts of what was opened go by the names of the whole too; other layers with parts stand for all that is in them.
+    """
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
-    return names
+    hidden = {
+        part for module in names if isinstance(module, _kinds()) for part in module.modules() if part is not module
+    }
+    layers = {
+        module: list(aliases)
+        for module, aliases in names.items()
+        if module not in hidden and (isinstance(module, (AnalogLayer, *_kinds())) or _weights(module))
+    }
+    for module, aliases in names.items():
+        for part in module.modules() if isinstance(module, Composite) else ():
+            if part is not module and part in layers:
+                layers[part] += aliases
+    return layers
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return any(parameter is not None for parameter in module._parameters.values())
+def _kinds() -> tuple[type[nn.Module], ...]:
+    """What can be put on tiles."""
+    return (*CONVERTERS, *Composite.kinds)
 
 
-def _reason_to_skip(module: nn.Module, opaque: bool) -> str | None:
+def _weights(module: nn.Module) -> list[Any]:
+    """What a module itself computes with; None for what is packed out of sight."""
+    if "quantized" in type(module).__module__.split("."):
+        return [None]
+    return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def _digital_reason(module: nn.Module) -> str | None:
+    """Why a module has no place on tiles, if it has none."""
     kind = type(module).__name__
     if isinstance(module, AnalogLayer):
         return "already analog"
+    if isinstance(module, DIGITAL):
+        return f"{kind} has no matrix product: digital"
+    if isinstance(module, _kinds()) or not all(map(_vector, _weights(module))):
+        return None
+    return f"{kind} has no matrix of its own: digital"
+
+
+def _vector(weights: Any) -> bool:
+    """One number, or one row of them."""
+    if weights is None or isinstance(weights, nn.parameter.UninitializedParameter):
+        return False
+    return sum(size > 1 for size in weights.shape) < 2
+
+
+def _refusal(module: nn.Module) -> str | None:
+    """Why a module that has a matrix cannot be put on tiles, if so."""
+    if any(each is None for each in _weights(module)):
+        return "its weights are packed"
+    if any(isinstance(each, nn.parameter.UninitializedParameter) for each in _weights(module)):
+        return "its weights are not initialised yet; run one batch"
+    if any(parametrize.is_parametrized(part) for part in module.modules()):
+        return "has parametrisations, which would be lost; torch's remove_parametrizations makes plain weights of them"
+    if type(module) not in _kinds():
+        subclass = isinstance(module, _kinds())
+        return "a subclass that may compute something else" if subclass else "its matrix is in no layer that is known"
+    if has_hooks(module):
+        return "carries hooks, which would be lost"
     if type(module) not in CONVERTERS:
-        if isinstance(module, tuple(CONVERTERS)):
-            return f"{kind} is a subclass that may compute something else: stays digital"
-        return f"no analog layer for {kind}: stays digital"
-    if opaque:
-        return "its parent takes the weights without calling the layer: stays digital"
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return "carries hooks, which an analog layer would lose: stays digital"
+        return None
+    weight: Any = module.weight
+    if type(weight.data) is not torch.Tensor or not weight.is_floating_point() or weight.is_meta:
+        return f"its weights are no plain numbers but {type(weight.data).__name__} of {weight.dtype} on {weight.device}"
     return None
+
+
+def _share_scale(seeds: Mapping[AnalogLayer, int]) -> None:
+    """Programs the layers with scaling "network" anew, to the largest scale among them."""
+    sharing = [layer for layer in seeds if layer.hardware.scaling == "network"]
+    scales = [float(layer.weight_scale.max()) for layer in sharing if bool(layer.weight.any())]
+    for layer in sharing:
+        layer.network_scale = max(scales, default=None)
+        layer.program(seeds[layer])
+
+
+def _skipped(
+    model: nn.Module,
+    layers: Mapping[nn.Module, list[str]],
+    kept: Mapping[nn.Module, str],
+    closed: Mapping[Composite, nn.Module],
+) -> tuple[SkippedLayer, ...]:
+    """What stays digital; what was opened and is `closed` again, as a whole."""
+    skipped: list[SkippedLayer] = []
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in inside or (module not in closed and module not in kept):
+            continue
+        if module in closed or isinstance(module, _kinds()):
+            inside.update(module.modules())
+        original = closed.get(module) if isinstance(module, Composite) else None
+        # Every matrix of what is closed again was kept by a rule.
+        told = module if original is None else next(part for part in module.modules() if type(part) is nn.Linear)
+        skipped.append(SkippedLayer(name, type(original or module).__name__, kept[told]))
+    return tuple(skipped)
 
 
 def _choice(choice: Hardware | Mapping[str, Any] | None, hardware: Hardware, pattern: str) -> Hardware | None:

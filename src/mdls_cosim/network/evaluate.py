@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from mdls_cosim.analog import Counters
+from mdls_cosim.analog import Counters, Moment
 from mdls_cosim.errors import InputError
 from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_chips, program
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_buffers, kept_chips, program
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,26 @@ class Accuracy:
         return f"{100 * self.mean:.2f}{spread} % ({len(self.runs)} runs, {self.images} images)"
 
 
-def evaluate(model: nn.Module, data: Data, runs: int = 10, seed: int = 0, batch_size: int = 256) -> Accuracy:
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    runs: int = 10,
+    seed: int = 0,
+    batch_size: int = 256,
+    moment: Moment | None = None,
+    prepare: Callable[[nn.Module], object] | None = None,
+) -> Accuracy:
     """Accuracy of a classifier, mean and standard deviation over seeded runs.
 
-    Run k programs every analog layer anew from `seed + k`; the same seed gives the same draws on every rung. A model
-    in which nothing is random is computed once. Afterwards the model has its earlier chips and modes back; ranges
-    that its converters found stay.
+    Run k programs every analog layer anew from `seed + k`, and reads it from as many reads on; the same seed gives the
+    same draws on every rung. A model in which nothing is random is computed once. Afterwards the model has its earlier
+    chips, buffers and modes back; ranges that its converters found stay.
 
     Args:
         data: (inputs, labels), or an iterable of such batches; the model gives (items, classes).
+        moment: when the chips are read; None: each when it is now.
+        prepare: called with the model after every programming, at the moment of the reading: `compensate_drift`, or
+            what else is done to every chip.
     """
     if runs < 1:
         raise InputError("an evaluation needs at least one run", where="runs", value=runs, limit="1 or more")
@@ -76,12 +88,17 @@ def evaluate(model: nn.Module, data: Data, runs: int = 10, seed: int = 0, batch_
     layers = analog_layers(model)
     uncalibrated = tuple(name for name, layer in layers.items() if not layer.calibrated)
     before = {name: layer.counters.copy() for name, layer in layers.items()}
-    random = any(layer.hardware.programming_error is not None for layer in layers.values())
+    random = any(layer.hardware.random for layer in layers.values())
     results: list[float] = []
     images = 0
-    with evaluation_mode(model), kept_chips(model), torch.no_grad():
+    moments = {layer: moment or layer.moment for layer in layers.values()}
+    with evaluation_mode(model), kept_chips(model), kept_buffers(model), torch.no_grad():
         for run in range(runs if random else 1):
             program(model, seed + run)
+            for layer, when in moments.items():
+                layer.at(replace(when, read=when.read + seed + run))
+            if prepare is not None:
+                prepare(model)
             right, images = _count(model, batches)
             results.append(right / images)
     if not random:

@@ -49,7 +49,7 @@ def draw_accuracy(accuracies: Mapping[str, Level]) -> Figure:
     axes.set_xticks(range(len(accuracies)), [LABELS.get(name, name) for name in accuracies])
     axes.tick_params(axis="x", length=0, labelsize=11)
     axes.set_xlim(-0.6, len(accuracies) - 0.4)
-    _accuracy_axis(axes, 0.0, 1.12)
+    accuracy_axis(axes, 0.0, 1.12)
     axes.set_yticks(np.arange(0, 1.01, 0.2))
     axes.grid(axis="y")
     return figure
@@ -79,7 +79,7 @@ def draw_wire_sweep(points: list[tuple[float, str, Level]], levels: Mapping[str,
     lowest = min([low - spread for low, spread in zip(means, spreads, strict=True)])
     # Lines are read against their axis, which need not begin at zero; a tenth of the span stays free below.
     bottom = max(0.0, np.floor((lowest - 0.03) * 20) / 20)
-    _accuracy_axis(axes, float(bottom), 1.0 + 0.03 * (1 - float(bottom)))
+    accuracy_axis(axes, float(bottom), 1.0 + 0.03 * (1 - float(bottom)))
     axes.set_xlabel("Wire resistance (ohm per segment, rows and columns)")
     axes.set_xlim(left=-0.03 * (max(resistances) or 1.0))
     axes.grid()
@@ -210,7 +210,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _accuracy_axis(axes: Axes, bottom: float, top: float) -> None:
+def accuracy_axis(axes: Axes, bottom: float, top: float) -> None:
+    """Vertical, in percent of the images."""
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))

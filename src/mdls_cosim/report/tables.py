@@ -30,7 +30,7 @@ def class_table(validation: Mapping[str, Any]) -> Table | None:
     if not classes:
         return None
     told = {
-        name: _with_interval(error, (validation.get("intervals") or {}).get(name)) for name, error in classes.items()
+        name: with_interval(error, (validation.get("intervals") or {}).get(name)) for name, error in classes.items()
     }
     pairs = {tuple(name.split(" / ", 1)): text for name, text in told.items()}
     if any(len(pair) != 2 for pair in pairs):
@@ -40,7 +40,7 @@ def class_table(validation: Mapping[str, Any]) -> Table | None:
     return Table(("Conductances", *(f"{capital(words(each))} inputs" for each in inputs)), tuple(rows))
 
 
-def _with_interval(error: float, interval: Sequence[float] | None) -> str:
+def with_interval(error: float, interval: Sequence[float] | None) -> str:
     """An error, and the 95 % interval behind it."""
     if interval is None:
         return error_percent(error)

@@ -4,8 +4,9 @@ from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.fit import fit, left_out
 from mdls_cosim.surrogates.fit_pulses import fit_pulses
 from mdls_cosim.surrogates.linear import LinearSurrogate
-from mdls_cosim.surrogates.noise import CurrentNoise
+from mdls_cosim.surrogates.noise import CurrentNoise, OhmicNoise
 from mdls_cosim.surrogates.pulses import PulseDomain, PulseError, PulseSurrogate
+from mdls_cosim.surrogates.row_responses import RowResponses
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_of_eight import SeriesOfEight
 from mdls_cosim.surrogates.settling import SettlingError, StepResponse, settling_errors, step_response
@@ -17,10 +18,12 @@ __all__ = [
     "Domain",
     "HeldOutError",
     "LinearSurrogate",
+    "OhmicNoise",
     "ProgrammedSurrogate",
     "PulseDomain",
     "PulseError",
     "PulseSurrogate",
+    "RowResponses",
     "SeriesOfEight",
     "SeriesSurrogate",
     "SettlingError",

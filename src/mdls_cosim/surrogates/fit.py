@@ -10,29 +10,46 @@ import torch
 from torch import Tensor
 
 from mdls_cosim.dataset import Dataset
-from mdls_cosim.errors import InputError, MdlsError
+from mdls_cosim.devices import MeasuredCurves, Ohmic, Sinh
+from mdls_cosim.errors import InputError, MdlsError, NotAvailable
 from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.provenance import tool_versions
 from mdls_cosim.store import Array
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.linear import LinearSurrogate
-from mdls_cosim.surrogates.parameters import Curves, Reads, fit_parameters
+from mdls_cosim.surrogates.parameters import (
+    Curves,
+    Reads,
+    fit_parameters,
+    fit_resistances,
+    is_of_the_sinh_family,
+)
+from mdls_cosim.surrogates.row_responses import RowResponses
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_fit import fit_coefficients
 from mdls_cosim.surrogates.surrogate import Surrogate
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import SubcircuitCell, TileSpec
+from mdls_cosim.tiles.cells import AnyCell
 
 # A class of few held-out reads scatters: a fresh draw may show twice the worst of them, and never less than this.
 _BOUND_FACTOR = 2.0
 _BOUND_FLOOR = 1e-6
+# Of steep cells a class may hold small voltages only, whose currents are hundredths of those that the functions of
+# `RowResponses` are true to.
+_STEEP_BOUND_FLOOR = 5e-3
+# Worst class of a series, of its RMS current, from which on the dearer rows are tried.
+_GOOD = 5e-3
 
 
 def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     """Fits a surrogate to reads of whole tiles, and to the I-V of single cells where the Dataset has it.
 
     Two thirds of the tiles of each class are fitted; the others give the stated error. What failed to simulate is left
-    out (`left_out`). The electrical parameters are found from conductances, voltages and currents alone; ohmic data
-    yield a `LinearSurrogate`, others a `SeriesSurrogate`.
+    out (`left_out`). Ohmic and sinh cells, and their resistances, are found from conductances, voltages and currents
+    alone. Of any other cell that the Dataset records and the torch rungs know, the law is taken and held against the
+    I-V; a user's subcircuit is taken as its I-V curves (`MeasuredCurves`); the resistances are found. Ohmic data yield
+    a `LinearSurrogate`, others a `SeriesSurrogate`, or `RowResponses` where that explains the fitted tiles better.
 
     Args:
         dataset: with the experiment `read`, and `iv` if there is one.
@@ -41,6 +58,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     Raises:
         InputError: the Dataset has no reads, those of several tiles or seeds, or fewer than two tiles.
         ConvergenceError: no tile of this form explains the data.
+        NotAvailable: lines that differ.
+        ConfigError: I-V curves that no cell of two terminals has, as those of currents that fall with the voltage.
     """
     arrays = {name: array.values for name, array in _only_variant(dataset, "read").items()}
     whole = ~_lost(arrays["currents"])
@@ -59,21 +78,27 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     inputs = np.asarray(arrays["input_class"])
     held = _held_out(classes)
     reads = Reads(conductances[~held], voltages[~held], currents[~held])
-    spec = fit_parameters(reads, _curves(dataset), _template(dataset, conductances), start)
-    names = _class_names(dataset, classes, inputs)
-    kind: type[Surrogate]
-    if spec.passive_cell.linear:
-        kind, coefficients = LinearSurrogate, {}
+    curves, template = _curves(dataset), _template(dataset, conductances)
+    if not all(each is None or each.equal_lines for each in (_recorded(dataset), start)):
+        raise NotAvailable(
+            "a fit finds one resistance for all row lines, and so on: not those of lines that differ",
+            hint="Of ohmic cells LinearSurrogate.exact(spec) and NodalTile(spec) take them as they are.",
+        )
+    cell = _given_cell(dataset, curves, template)
+    if cell is None:
+        spec = fit_parameters(reads, curves, template, start)
     else:
-        codes = np.unique(names[~held.numpy()], return_inverse=True)[1].reshape(reads.voltages.shape[:2])
-        kind, coefficients = SeriesSurrogate, fit_coefficients(spec, reads, torch.as_tensor(codes))
-    model = kind(spec, coefficients=coefficients)
+        spec = fit_resistances(reads, curves, template.replace(cell=cell), start)
+    names = _class_names(dataset, classes, inputs)
+    span = _conductance_range(dataset, conductances)
+    model = _best_model(spec, reads, names[~held.numpy()], span)
+    kind, coefficients = type(model), model.coefficients
     error = held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()])
     reached = NodalTile(spec).program(conductances).cell_voltages(voltages[:, :: max(1, voltages.shape[1] // 8)])
     domain = Domain(
         rows=spec.rows,
         cols=spec.cols,
-        conductances=_conductance_range(dataset, conductances),
+        conductances=span,
         input_voltage=float(voltages.abs().max()),
         cell_voltage=max(float(reached.abs().max()), float(voltages.abs().max())),
         temperature=spec.temperature,
@@ -92,6 +117,59 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         tools=tools,
         seed=dataset.provenance.seed,
     )
+
+
+def _given_cell(dataset: Dataset, curves: Curves | None, template: TileSpec) -> AnyCell | None:
+    """The cell whose law is not sought in the data: the recorded one, or what its curves tell; None for others."""
+    recorded = _recorded(dataset)
+    if recorded is None or isinstance(recorded.cell, Ohmic | Sinh):
+        return None
+    if isinstance(recorded.cell, SubcircuitCell):
+        if curves is None or is_of_the_sinh_family(curves, template):
+            return None
+        return _measured_cell(curves)
+    try:
+        cell_law(recorded)
+    except NotAvailable:
+        return None
+    return recorded.cell
+
+
+def _measured_cell(curves: Curves) -> MeasuredCurves:
+    """Raises: InputError where the curves are not of one set of voltages, or are too few."""
+    voltages = curves.voltages[0]
+    if len(curves.conductances) < 2 or bool((curves.voltages != voltages).any()):
+        raise InputError(
+            "a cell that its I-V curves stand for needs two of them at least, at the same voltages",
+            where="iv",
+            value=f"{len(curves.conductances)} curves",
+            hint="raise `cells` in the table [iv]",
+        )
+    return MeasuredCurves(
+        conductances=tuple(curves.conductances.tolist()),
+        voltages=tuple(voltages.tolist()),
+        currents=tuple(tuple(each) for each in curves.currents.tolist()),
+    )
+
+
+def _best_model(spec: TileSpec, reads: Reads, names: np.ndarray, span: tuple[float, float]) -> Surrogate:
+    """The cheapest form that is good on the reads of the fit, of class `names` each, or else the better one."""
+    if cell_law(spec).linear:
+        return LinearSurrogate(spec)
+    codes = np.unique(names, return_inverse=True)[1].reshape(reads.voltages.shape[:2])
+    series = SeriesSurrogate(spec, coefficients=fit_coefficients(spec, reads, torch.as_tensor(codes)))
+    if spec.drive == "single" and (missed := _worst_class(series, reads, names)) > _GOOD:
+        limits = {"amplitude": (float(reads.voltages.abs().max()),), "conductances": span}
+        rows = RowResponses(spec, coefficients=limits)
+        if _worst_class(rows, reads, names) < missed:
+            return rows
+    return series
+
+
+def _worst_class(model: Surrogate, reads: Reads, names: np.ndarray) -> float:
+    with torch.no_grad():
+        missed = model.program(reads.conductances)(reads.voltages) - reads.currents
+    return max(class_errors(missed, reads.currents, names).values())
 
 
 def left_out(dataset: Dataset) -> dict[str, int]:
@@ -115,7 +193,10 @@ def held_out_error(
         rms=relative_rms(missed, currents),
         p99=float(np.quantile(missed.abs().numpy(), 0.99)) / scale,
         classes=classes,
-        bound=max(_BOUND_FACTOR * max(classes.values()), _BOUND_FLOOR),
+        bound=max(
+            _BOUND_FACTOR * max(classes.values()),
+            _STEEP_BOUND_FLOOR if isinstance(model, RowResponses) else _BOUND_FLOOR,
+        ),
     )
 
 
@@ -218,7 +299,7 @@ def _tile(dataset: Dataset) -> dict[str, Any] | None:
 
 
 def _recorded(dataset: Dataset) -> TileSpec | None:
-    """The tile that was simulated, as the Dataset tells it; for `validate`, never for the fit."""
+    """The tile that was simulated, as the Dataset tells it: for `validate`, and for the fit the kind of its cell."""
     tile = _tile(dataset)
     if tile is None:
         return None

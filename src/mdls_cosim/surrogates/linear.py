@@ -48,6 +48,10 @@ class _ProgrammedLinear(ProgrammedSurrogate):
         """The exact W with I = V W, (*tiles, rows, cols) [S]."""
         return self._exact.effective_conductances
 
+    @property
+    def matrix(self) -> Tensor:
+        return self.effective_conductances
+
     def _currents(self, voltages: Tensor) -> Tensor:
         return self._exact(voltages)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,9 +57,7 @@ class CurrentNoise:
         nodes = largest_voltage * angles.cos()
         # The tile is linearised where cells work: at the mean slope over the nodes, not at rest.
         slope = torch.stack([_squares(law, states, node)[2] for node in nodes]).mean(0)
-        self._effective, alpha = factorise(slope, wires).responses()
-        beta = mirror(factorise(mirror(slope), wires.mirrored()).responses()[1])
-        rise = wires.mean_rise(spec.rows, alpha)
+        self._effective, alpha, beta, rise = _shares(slope, wires)
         weight = (beta * given) ** 2
         self._scale = largest_voltage
         found = [_squares(law, states, alpha * node) for node in nodes]
@@ -66,6 +65,8 @@ class CurrentNoise:
         self._squares = _fitted(powers[:, 2:], torch.stack([each[0] for each in found]), weight)
         self._slopes = _fitted(powers[:, 1:-1], torch.stack([each[1] for each in found]), -rise * weight)
         self._curvature = (weight * rise**2 * slope**2).sum(-2)
+        # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
+        self._gain = 1.0 if spec.amplifier is None else spec.amplifier.sensed_share
 
     def __call__(self, voltages: Tensor) -> Tensor:
         """(*tiles, batch, cols) [A] under `voltages` (*tiles, batch, rows) [V]."""
@@ -77,7 +78,46 @@ class CurrentNoise:
         variance = torch.cat(powers[1:], -1) @ self._squares
         variance = variance + (torch.cat(powers[:-1], -1) @ self._slopes) * currents
         variance = variance + self._curvature[..., None, :] * currents**2
-        return variance.clamp_min(0.0).sqrt().to(voltages)
+        return (self._gain * variance.clamp_min(0.0).sqrt()).to(voltages)
+
+
+class OhmicNoise(NamedTuple):
+    """As `CurrentNoise`, of ohmic cells: the variance is a quadratic form of the row voltages.
+
+        var I_j = sum_i V_i^2 squares_ij + I_j sum_i V_i slopes_ij + I_j^2 curvature_j
+
+    with I_j as the tile hands it over. Without wires the first term is all.
+    """
+
+    squares: Tensor
+    """(*tiles, rows, cols) [S^2]."""
+    slopes: Tensor | None
+    """(*tiles, rows, cols) [S]; None: there are no wires."""
+    curvature: Tensor | None
+    """(*tiles, cols), no unit; None: there are no wires."""
+
+    @classmethod
+    def of(cls, spec: TileSpec, conductances: Tensor, sigma: Tensor) -> OhmicNoise:
+        """Of cells of `conductances` that scatter by `sigma`, both (*tiles, rows, cols) [S]."""
+        _, alpha, beta, rise = _shares(conductances.double(), Wires.of(spec))
+        gain = 1.0 if spec.amplifier is None else spec.amplifier.sensed_share
+        weight = (beta * sigma) ** 2
+        # The current that raises the line is the column's, of which an amplifier tells a share: gain and 1/gain.
+        slopes, curvature = -2 * gain * weight * alpha * rise, (weight * rise**2).sum(-2)
+        wired = bool((rise != 0).any())
+        return cls(gain**2 * weight * alpha**2, slopes if wired else None, curvature if wired else None)
+
+    @classmethod
+    def without_wires(cls, sigma: Tensor) -> OhmicNoise:
+        """Of cells between row voltages and columns at 0 V."""
+        return cls(sigma**2, None, None)
+
+
+def _shares(slope: Tensor, wires: Wires) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The effective conductances [S], the shares alpha and beta, and R_i [ohm]."""
+    effective, alpha = factorise(slope, wires).responses()
+    beta = mirror(factorise(mirror(slope), wires.mirrored()).responses()[1])
+    return effective, alpha, beta, wires.mean_rise(slope.shape[-2], alpha)
 
 
 def _squares(law: CellLaw, states: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""Fits a tile's electrical parameters and its cell's I-V shape from conductances, voltages and currents alone.
+"""Fits a tile's electrical parameters and its cell's I-V shape from conductances, voltages and currents.
 
-The model is the exact one (`NodalTile`); what is sought are the four resistances and the cell's non-linearity a,
-which enters as a^2 because currents are even in it. The recorded parameters of the data are never looked at.
+The model is the exact one (`NodalTile`); what is sought are the four resistances and, of cells of the sinh family, the
+non-linearity a, which enters as a^2 because currents are even in it. Of those the recorded parameters are never looked
+at. Cells of another law are given, and their I-V has to be that of the data.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from torch import Tensor
 from mdls_cosim.devices import Ohmic, Sinh
 from mdls_cosim.errors import ConvergenceError, InputError
 from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles.cells import AnyCell
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +39,10 @@ _LARGEST_ARGUMENT = 20.0  # a V
 _EVALUATIONS = 30
 # Currents of a read beyond this are no measurement noise but another circuit.
 _ACCEPTED_MISFIT = 0.05
+# And the I-V of single cells that a recorded law misses by more is not its own.
+_ACCEPTED_CURVES = 0.01
+# Curves that a sinh misses by less are better described by it than by themselves.
+_SINH_FAMILY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -86,17 +93,57 @@ def fit_parameters(reads: Reads, curves: Curves | None, template: TileSpec, star
         first = _START_NONLINEARITY**2 if shape is None else shape
         *resistances, shape = _least_squares(thin, template, (*begin, first))
         if not _is_ohmic(shape, largest):
-            return _tile(template, resistances, shape)
+            return _tile(template, resistances, _sinh(shape))
         begin = tuple(resistances)
-    return _tile(template, _least_squares(reads.thinned(tiles=16, vectors=16), template, begin), None)
+    template = template.replace(cell=Ohmic())
+    return _tile(template, _least_squares(reads.thinned(tiles=16, vectors=16), template, begin), template.cell)
+
+
+def fit_resistances(reads: Reads, curves: Curves | None, template: TileSpec, start: TileSpec | None) -> TileSpec:
+    """The tile of the template's own cells whose exact currents come closest to the data.
+
+    Args: as `fit_parameters`; curves are compared with the law of the cell.
+
+    Raises:
+        ConvergenceError: the cell's law is not that of the curves, or no resistances explain the data.
+    """
+    begin = _START if start is None else tuple(getattr(start, name) for name in RESISTANCES)
+    if curves is not None:
+        missed = law_misfit(curves, template)
+        if not missed <= _ACCEPTED_CURVES:
+            raise _unexplained(
+                template, f"its I-V misses that of single cells by {missed:.2g} of their RMS current", _ACCEPTED_CURVES
+            )
+    resistances = _least_squares(reads.thinned(tiles=4, vectors=8), template, begin)
+    return _tile(template, resistances, template.cell)
+
+
+def law_misfit(curves: Curves, template: TileSpec) -> float:
+    """RMS difference of the currents of single cells from those of the template's law, over their RMS; the worst
+    cell's."""
+    device = template.device
+    assert device is not None  # what has a law has a device
+    states = device.state_for(curves.conductances, template.reference_voltage)
+    missed = cell_law(template).current(curves.voltages, states[:, None]) - curves.currents
+    scale = curves.currents.square().mean(1).sqrt().clamp_min(1e-30)
+    return float((missed.square().mean(1).sqrt() / scale).max())
+
+
+def is_of_the_sinh_family(curves: Curves, template: TileSpec) -> bool:
+    """Whether Ohm's law, or a sinh of one non-linearity, gives the currents of single cells."""
+    shape = max(_fit_shape(curves, template.reference_voltage), 1e-12)
+    return law_misfit(curves, template.replace(cell=_sinh(shape))) <= _SINH_FAMILY
 
 
 def _is_ohmic(shape: float, largest: float) -> bool:
     return shape * largest**2 / 6 < _OHMIC
 
 
-def _tile(template: TileSpec, resistances: Floats | tuple[float, ...] | list[float], shape: float | None) -> TileSpec:
-    cell = Ohmic() if shape is None else Sinh(nonlinearity=float(np.sqrt(shape)))
+def _sinh(shape: float) -> Sinh:
+    return Sinh(nonlinearity=float(np.sqrt(shape)))
+
+
+def _tile(template: TileSpec, resistances: Floats | tuple[float, ...] | list[float], cell: AnyCell) -> TileSpec:
     named = {name: float(value) for name, value in zip(RESISTANCES, resistances, strict=True)}
     return template.replace(cell=cell, **named)
 
@@ -108,7 +155,7 @@ def _fit_shape(curves: Curves, reference_voltage: float) -> float:
     scale = np.sqrt(np.mean(currents**2, axis=1, keepdims=True)) + 1e-30
 
     def misfit(parameter: Floats) -> Floats:
-        cell = Sinh(nonlinearity=float(np.sqrt(max(parameter[0], 1e-12))))
+        cell = _sinh(max(float(parameter[0]), 1e-12))
         states = cell.state_for(conductances, reference_voltage)
         return ((cell.current(voltages, states) - currents) / scale).ravel()
 
@@ -116,13 +163,13 @@ def _fit_shape(curves: Curves, reference_voltage: float) -> float:
 
 
 def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -> tuple[float, ...]:
-    """Resistances, and a^2 where `start` has a fifth entry."""
+    """Resistances of a tile of the template's cells; of sinh cells, and their a^2, where `start` has a fifth entry."""
     scale = float(reads.currents.square().mean().sqrt()) or 1.0
     typical = np.array([max(value, 1.0) for value in start])
 
     def misfit(parameters: Floats) -> Floats:
-        shape = max(float(parameters[4]), 1e-12) if len(parameters) > 4 else None
-        tile = _tile(template, np.maximum(parameters[:4], 0.0), shape)
+        cell = _sinh(max(float(parameters[4]), 1e-12)) if len(parameters) > 4 else template.cell
+        tile = _tile(template, np.maximum(parameters[:4], 0.0), cell)
         currents = NodalTile(tile, tolerance=1e-12).program(reads.conductances)(reads.voltages)
         return ((currents - reads.currents) / scale).flatten().numpy()
 
@@ -152,17 +199,19 @@ def _least_squares(reads: Reads, template: TileSpec, start: tuple[float, ...]) -
             max_nfev=_EVALUATIONS,
         )
     except (ConvergenceError, InputError) as error:
-        raise _unexplained("the search left all parameters that a tile can have") from error
+        raise _unexplained(template, "the search left all parameters that a tile can have") from error
     left = float(np.sqrt(np.mean(found.fun**2)))
     if not left <= _ACCEPTED_MISFIT:
-        raise _unexplained(f"misfit {left:.2g} of the RMS current")
+        raise _unexplained(template, f"misfit {left:.2g} of the RMS current")
     return tuple(float(value) for value in found.x)
 
 
-def _unexplained(found: str) -> ConvergenceError:
+def _unexplained(template: TileSpec, found: str, limit: float = _ACCEPTED_MISFIT) -> ConvergenceError:
+    given = template.cell.model
+    cell = "one cell non-linearity" if given in ("ohmic", "sinh") else f"the recorded {given} cell"
     return ConvergenceError(
-        "no tile of four resistances and one cell non-linearity explains the data",
+        f"no tile of four resistances and {cell} explains the data",
         value=found,
-        limit=f"{_ACCEPTED_MISFIT:g}",
+        limit=f"{limit:g}",
         hint="check the units and the orientation (rows are driven, columns are sensed) of the data",
     )

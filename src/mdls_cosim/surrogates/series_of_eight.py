@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mdls_cosim.devices import Device
+from mdls_cosim.fidelity.cell_law import CellLaw, cell_law
 from mdls_cosim.fidelity.elimination import Wires, factorise, mirror
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
 
@@ -37,11 +37,13 @@ class SeriesOfEight(Surrogate):
 class _Programmed(ProgrammedSurrogate):
     def __init__(self, surrogate: SeriesOfEight, conductances: Tensor) -> None:
         spec = surrogate.spec
-        states = spec.passive_cell.state_for(conductances.double(), spec.reference_voltage)
-        linear, third, fifth = odd_series(spec.passive_cell, states)
+        law = cell_law(spec)
+        assert spec.device is not None  # a cell with a law has a memristor
+        states = spec.device.state_for(conductances.double(), spec.reference_voltage)
+        linear, third, fifth = odd_series(law, states)
         tiles, rows, cols = linear.shape[:-2], spec.rows, spec.cols
         step = max(1, _CHUNK // (rows * cols * max(rows, cols)))
-        wires, parts = Wires.of(spec), []
+        wires, parts = Wires.of(spec).to(linear), []
         for some in linear.reshape(-1, rows, cols).split(step):
             effective, inputs = factorise(some, wires).responses()
             _, outputs = factorise(mirror(some), wires.mirrored()).responses()
@@ -59,7 +61,7 @@ class _Programmed(ProgrammedSurrogate):
         self._powers = torch.cat([self._effective, *powers], -2)
         sense, line = surrogate.coefficients["rise"]
         below = torch.arange(rows - 1, -1, -1, dtype=linear.dtype, device=linear.device)[:, None]
-        resistance = sense * spec.sense_resistance + line * below * spec.column_line_resistance
+        resistance = sense * wires.sense + line * below * wires.column_line
         self._rise = -3 * third * alpha**2 * beta * resistance
 
     def _currents(self, voltages: Tensor) -> Tensor:
@@ -69,11 +71,11 @@ class _Programmed(ProgrammedSurrogate):
         return torch.addcmul(currents, square @ self._rise.to(voltages), voltages @ self._effective.to(voltages))
 
 
-def odd_series(device: Device, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """g, A3 and A5 of i(w) = g w + A3 w^3 + A5 w^5 + ..., differentiated from the device's one equation."""
+def odd_series(law: CellLaw, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """g, A3 and A5 of i(w) = g w + A3 w^3 + A5 w^5 + ..., differentiated from the cell's one equation."""
     with torch.enable_grad():
         voltage = torch.zeros_like(states).requires_grad_()
-        derivative, found = device.current(voltage, states), []
+        derivative, found = law.current(voltage, states), []
         for order in range(1, 6):
             if derivative.requires_grad:
                 (derivative,) = torch.autograd.grad(derivative.sum(), voltage, create_graph=True)

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +34,8 @@ from torch import Tensor
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
-from mdls_cosim.fidelity.elimination import Wires, factorise
+from mdls_cosim.fidelity.cell_law import CellLaw, cell_law
+from mdls_cosim.fidelity.elimination import Ohms, Wires, factorise
 from mdls_cosim.fidelity.interface import check_conductances, check_voltages
 from mdls_cosim.tiles import TileSpec
 
@@ -119,15 +119,14 @@ def step_response(
 
     Raises:
         InputError: arrays that do not fit the tile, a negative rise, no modes.
-        NotAvailable: what `NodalTile` cannot solve either, but amplifiers.
+        NotAvailable: what `NodalTile` cannot solve either, and rows driven at both ends.
     """
     if not (isinstance(rise, int | float) and 0 <= rise < math.inf):
         raise InputError("an impossible rise time", where="rise", value=rise, limit="0 s or more, finite")
     if isinstance(modes, bool) or not isinstance(modes, int) or modes < 1:
         raise InputError("no time constants asked for", where="modes", value=modes, limit="1 or more")
-    sense = _Sense.of(spec)
-    spec = sense.at_rest(spec)
-    device = spec.passive_cell
+    sense, law = _Sense.of(spec), cell_law(spec)
+    assert spec.device is not None  # a cell with a law has a memristor
     check_conductances(spec, conductances)
     check_voltages(spec, conductances.shape[:-2], voltages)
     tiles = torch.broadcast_shapes(conductances.shape[:-2], voltages.shape[:-2])
@@ -138,14 +137,11 @@ def step_response(
         modes_of_none = nothing[..., None].expand(*outputs, modes)
         return StepResponse(nothing, modes_of_none.sum(-2), modes_of_none, float(rise))
     over_cells = NodalTile(spec).program(conductances.double()).cell_voltages(voltages.double())
-    states = device.state_for(conductances.double(), spec.reference_voltage)
-    flows = device.current(over_cells, states[..., None, :, :])
-    if device.linear:
-        slopes = conductances.double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
-        reads = (-1, batch)
-    else:
-        slopes = _slopes(device, over_cells, states[..., None, :, :]).reshape(-1, rows, cols)
-        reads = (-1, 1)
+    states = spec.device.state_for(conductances.double(), spec.reference_voltage)[..., None, :, :]
+    flows = law.current(over_cells, states)
+    # Of linear cells one read has the slopes of all.
+    slopes = _slopes(law, over_cells[..., :1, :, :] if law.linear else over_cells, states).reshape(-1, rows, cols)
+    reads = (-1, batch if law.linear else 1)
     driven = voltages.double().expand(*tiles, batch, rows).reshape(*reads, rows)
     flows = flows.reshape(*reads, rows, cols)
     # Tiles and reads at once, so that memory stays bounded.
@@ -176,7 +172,6 @@ class _Sense:
     """1/w [s]."""
     feedback: float = 0.0
     """R_f [ohm]."""
-    gain: float = math.inf
 
     @classmethod
     def of(cls, spec: TileSpec) -> _Sense:
@@ -184,12 +179,7 @@ class _Sense:
         if amplifier is None:
             return cls()
         delay = 1 / (2 * math.pi * amplifier.gain_bandwidth)
-        gain = amplifier.gain
-        return cls(amplifier.sensed_share, delay, amplifier.feedback_resistance, gain)
-
-    def at_rest(self, spec: TileSpec) -> TileSpec:
-        """The tile with a resistance in place of the amplifier."""
-        return spec.replace(amplifier=None, sense_resistance=spec.sense_resistance + self.feedback / (1 + self.gain))
+        return cls(amplifier.sensed_share, delay, amplifier.feedback_resistance)
 
 
 class _Network:
@@ -201,7 +191,7 @@ class _Network:
     """
 
     def __init__(self, spec: TileSpec, sense: _Sense, conductances: Tensor) -> None:
-        self.spec, self.sense, self.wires = spec, sense, Wires.of(spec)
+        self.spec, self.sense, self.wires = spec, sense, Wires.of(spec).to(conductances)
         self.sweep = factorise(conductances, self.wires)
         self.conductances = conductances.mT[..., None]
 
@@ -283,25 +273,34 @@ class _Network:
 
     def along_rows(self, currents: Tensor) -> Tensor:
         """Voltages that `currents` into the nodes of the row lines alone make, driven ends at 0 V."""
-        return _along(currents, self.wires.row_line, self.wires.driver, -3)
+        segment, end = (_of_lines(each, 1) for each in (self.wires.row_line, self.wires.driver))
+        return _along(currents, segment, end, -3)
 
     def along_columns(self, currents: Tensor) -> Tensor:
         """Likewise of the column lines, sensed below the last row."""
-        return _along(currents.flip(-2), self.wires.column_line, self.wires.sense, -2).flip(-2)
+        segment, end = (_of_lines(each, 2) for each in (self.wires.column_line, self.wires.sense))
+        return _along(currents.flip(-2), segment, end, -2).flip(-2)
 
 
-def _along(currents: Tensor, segment: Any, end: Any, dim: int) -> Tensor:
+def _of_lines(resistance: Ohms, following: int) -> Ohms:
+    """Of lines that differ, in front of so many dimensions."""
+    if not (isinstance(resistance, Tensor) and resistance.ndim):
+        return resistance
+    return resistance[(..., *[None] * following)]
+
+
+def _along(currents: Tensor, segment: Ohms, end: Ohms, dim: int) -> Tensor:
     """Voltages along a line whose first node has `end` to 0 V, and `segment` between neighbours."""
     passing = currents.flip(dim).cumsum(dim).flip(dim)
     drops = torch.cat([passing.narrow(dim, 0, 1) * end, passing.narrow(dim, 1, passing.shape[dim] - 1) * segment], dim)
     return drops.cumsum(dim)
 
 
-def _slopes(device: Any, voltages: Tensor, states: Tensor) -> Tensor:
+def _slopes(law: CellLaw, voltages: Tensor, states: Tensor) -> Tensor:
     """dI/dV of every cell [S]."""
     with torch.enable_grad():
         at = voltages.detach().requires_grad_()
-        return torch.autograd.grad(device.current(at, states.detach()).sum(), at)[0]
+        return torch.autograd.grad(law.current(at, states.detach()).sum(), at)[0]
 
 
 def _miss(times: Tensor, rise: float, final: Tensor, taus: Tensor, charges: Tensor) -> Tensor:

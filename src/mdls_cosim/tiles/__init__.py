@@ -7,13 +7,15 @@ from mdls_cosim.tiles.deck import (
     LineFaults,
     RowEnd,
     column_nets,
+    driver_resistance,
     measured_currents,
     row_nets,
     tile_deck,
 )
-from mdls_cosim.tiles.spec import TileSpec, TransimpedanceAmplifier
+from mdls_cosim.tiles.spec import RESISTANCES, TileSpec, TransimpedanceAmplifier, per_line
 
 __all__ = [
+    "RESISTANCES",
     "AnyCell",
     "ColumnEnd",
     "Ends",
@@ -26,8 +28,10 @@ __all__ = [
     "TransimpedanceAmplifier",
     "TransistorCell",
     "column_nets",
+    "driver_resistance",
     "hysteretic",
     "measured_currents",
+    "per_line",
     "row_nets",
     "tile_deck",
 ]

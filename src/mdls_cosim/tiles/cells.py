@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationInfo, model_validator
 
 from mdls_cosim.config import Config
-from mdls_cosim.devices import AnyDevice, AnySelector, Device, ExponentialSelector, Memristor, Nmos, Ohmic, Selector
+from mdls_cosim.devices import (
+    AnyDevice,
+    AnySelector,
+    Device,
+    ExponentialSelector,
+    MeasuredCurves,
+    Memristor,
+    Nmos,
+    Ohmic,
+    Selector,
+)
 from mdls_cosim.errors import ConfigError, DeckError
 from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
@@ -200,7 +210,9 @@ def _subcircuits(text: str) -> dict[str, tuple[list[str], list[str]]]:
     return headers
 
 
-AnyCell = Annotated[Memristor | SelectorCell | TransistorCell | SubcircuitCell, Field(discriminator="model")]
+AnyCell = Annotated[
+    Memristor | SelectorCell | TransistorCell | SubcircuitCell | MeasuredCurves, Field(discriminator="model")
+]
 """Any cell, told apart in TOML by its `model` key; a bare device is a passive cell (0T1R)."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.spice import Deck, OperatingPoints, Waveforms, format_number
 from mdls_cosim.tiles.cell_elements import CellElements, instance_parameters
-from mdls_cosim.tiles.spec import TileSpec
+from mdls_cosim.tiles.spec import TileSpec, per_line
 from mdls_cosim.tiles.states import cell_states
 
 Floats = NDArray[np.float64]
@@ -61,18 +61,20 @@ class LineFaults:
 def row_nets(spec: TileSpec, faults: LineFaults | None = None) -> list[list[str]]:
     """Nets of the row lines, [row][col]; one net for a whole line, or piece of one, where its wire is ideal."""
     faults = faults or LineFaults()
-    nets = _line_nets("row", "col", spec.rows, spec.cols, spec.row_line_resistance == 0, faults.open_rows)
-    if spec.drive == "double" and spec.row_line_resistance and not spec.driver_resistance and spec.cols > 1:
-        for row, line in enumerate(nets):  # one ideal source holds both ends
-            if not {(row, 0), (row, spec.cols)} & set(faults.open_rows):
-                line[-1] = line[0]
+    wires, drivers = (per_line(each, spec.rows) for each in (spec.row_line_resistance, spec.driver_resistance))
+    nets = _line_nets("row", "col", wires, spec.cols, faults.open_rows)
+    for row, line in enumerate(nets if spec.drive == "double" and spec.cols > 1 else ()):
+        whole = not {(row, 0), (row, spec.cols)} & set(faults.open_rows)
+        if whole and wires[row] and not drivers[row]:
+            line[-1] = line[0]  # one ideal source holds both ends
     return nets
 
 
 def column_nets(spec: TileSpec, faults: LineFaults | None = None) -> list[list[str]]:
     """Nets of the column lines, [col][row]; one net for a whole line, or piece of one, where its wire is ideal."""
     faults = faults or LineFaults()
-    return _line_nets("col", "row", spec.cols, spec.rows, spec.column_line_resistance == 0, faults.open_columns)
+    wires = per_line(spec.column_line_resistance, spec.cols)
+    return _line_nets("col", "row", wires, spec.rows, faults.open_columns)
 
 
 def tile_deck(
@@ -116,20 +118,21 @@ def tile_deck(
     rows, columns = row_nets(spec, faults), column_nets(spec, faults)
     cells = CellElements(spec, cell_states(spec, conductances, states), transient, gates, speeds)
     elements = cells.elements(rows, columns)
-    elements += _wires("row", rows, spec.row_line_resistance * spec.wire_factor, faults.open_rows)
-    elements += _wires("col", columns, spec.column_line_resistance * spec.wire_factor, faults.open_columns)
+    elements += _wires(spec, "row", rows, spec.row_line_resistance, faults.open_rows)
+    elements += _wires(spec, "col", columns, spec.column_line_resistance, faults.open_columns)
     elements += _bridges(rows, columns, faults)
     if transient:
         elements += _capacitors(spec, rows, columns)
     probes = []
     for row, end in enumerate(ends.rows):
         if end == "drive":
-            elements += _driver(spec, f"row{row}", _row_ends(spec, rows[row], row, faults))
+            reached = _row_ends(spec, rows[row], row, faults)
+            elements += _driver(driver_resistance(spec, "row", row), f"row{row}", reached)
     for col, end in enumerate(ends.columns):
         broken = (col, spec.rows) in faults.open_columns
         line_end = f"col{col}_broken" if broken else columns[col][-1]
         if end == "drive":
-            elements += _driver(spec, f"col{col}", [line_end])
+            elements += _driver(driver_resistance(spec, "col", col), f"col{col}", [line_end])
         elif end == "sense":
             elements += _sense(spec, col, line_end, transient)
         if end != "float":
@@ -153,6 +156,23 @@ def tile_deck(
     )
 
 
+def driver_resistance(spec: TileSpec, line: str, index: int) -> float:
+    """Of the driver of one line, `line` being "row" or "col" [ohm]; driven columns have drivers as the rows have.
+
+    Raises:
+        NotAvailable: a column, where every row has a driver resistance of its own.
+    """
+    if line == "row":
+        return per_line(spec.driver_resistance, spec.rows)[index]
+    if isinstance(spec.driver_resistance, tuple):
+        raise NotAvailable(
+            "columns are driven, and every row has a driver resistance of its own",
+            where="driver_resistance",
+            hint="Set one driver resistance for all.",
+        )
+    return spec.driver_resistance
+
+
 def measured_currents(spec: TileSpec, result: OperatingPoints | Waveforms, columns: Sequence[int]) -> Floats:
     """What the sense side says of the column currents (points, len(columns)) [A]: -v_out/R_f behind an amplifier."""
     if spec.amplifier is None:
@@ -164,27 +184,29 @@ def measured_currents(spec: TileSpec, result: OperatingPoints | Waveforms, colum
 
 
 def _line_nets(
-    line: str, cell: str, lines: int, cells: int, ideal: bool, broken: Sequence[tuple[int, int]]
+    line: str, cell: str, wires: Sequence[float], cells: int, broken: Sequence[tuple[int, int]]
 ) -> list[list[str]]:
     """Net names [line][cell]; an ideal wire is one net, or one for each piece of a broken one."""
-    if not ideal:
-        return [[f"{line}{i}_{cell}{k}" for k in range(cells)] for i in range(lines)]
-    nets = [[f"{line}{i}"] * cells for i in range(lines)]
+    nets = [[f"{line}{i}_{cell}{k}" if wire else f"{line}{i}" for k in range(cells)] for i, wire in enumerate(wires)]
     for i, k in sorted(broken):
-        if 0 < k < cells:
+        if 0 < k < cells and not wires[i]:
             nets[i][k:] = [f"{line}{i}_from{k}"] * (cells - k)
     return nets
 
 
-def _wires(line: str, nets: list[list[str]], resistance: float, broken: Sequence[tuple[int, int]]) -> list[str]:
-    if not resistance:
-        return []
-    value, gaps = format_number(resistance), set(broken)
+def _wires(
+    spec: TileSpec,
+    line: str,
+    nets: list[list[str]],
+    resistance: float | tuple[float, ...],
+    broken: Sequence[tuple[int, int]],
+) -> list[str]:
+    gaps = set(broken)
     return [
-        f"R{line}{i}_{k} {net} {following} {value}"
-        for i, one in enumerate(nets)
+        f"R{line}{i}_{k} {net} {following} {format_number(wire * spec.wire_factor)}"
+        for i, (one, wire) in enumerate(zip(nets, per_line(resistance, len(nets)), strict=True))
         for k, (net, following) in enumerate(pairwise(one))
-        if (i, k + 1) not in gaps and net != following
+        if wire and (i, k + 1) not in gaps and net != following
     ]
 
 
@@ -201,9 +223,8 @@ def _row_ends(spec: TileSpec, nets: list[str], row: int, faults: LineFaults) -> 
     return near + far or [f"row{row}_broken"]
 
 
-def _driver(spec: TileSpec, line: str, reached: list[str]) -> list[str]:
+def _driver(value: float, line: str, reached: list[str]) -> list[str]:
     """A voltage source with its resistance to every net that it reaches."""
-    value = spec.driver_resistance
     if not value and len(set(reached)) == 1:
         return [f"V{line} {reached[0]} 0 0"]
     if not value:
@@ -217,9 +238,9 @@ def _driver(spec: TileSpec, line: str, reached: list[str]) -> list[str]:
 
 def _sense(spec: TileSpec, col: int, line_end: str, transient: bool) -> list[str]:
     elements, net = [], line_end
-    if spec.sense_resistance:
+    if resistance := per_line(spec.sense_resistance, spec.cols)[col]:
         net = f"col{col}_sense"
-        elements.append(f"Rsense{col} {line_end} {net} {format_number(spec.sense_resistance)}")
+        elements.append(f"Rsense{col} {line_end} {net} {format_number(resistance)}")
     amplifier = spec.amplifier
     if amplifier is None:
         return [*elements, f"Vcol{col} {net} 0 0"]

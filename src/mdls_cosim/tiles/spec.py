@@ -8,19 +8,26 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices import ROOM_TEMPERATURE, Device, Ohmic
-from mdls_cosim.errors import ConfigError, NotAvailable
+from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import (
     Capacitance,
     Frequency,
+    LineResistance,
     PerKelvin,
     PositiveResistance,
-    Resistance,
     Temperature,
     Voltage,
 )
 from mdls_cosim.tiles.cells import AnyCell, memristor
 
 LineCount = Annotated[int, Field(ge=1, le=4096, strict=True)]
+RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
+"""Names of a tile's four resistances: of its row lines, its column lines, its row lines, its column lines."""
+
+
+def per_line(resistance: float | tuple[float, ...], lines: int) -> tuple[float, ...]:
+    """One resistance [ohm] for each line, of a TileSpec's own or of the one for all."""
+    return resistance if isinstance(resistance, tuple) else (resistance,) * lines
 
 
 class TransimpedanceAmplifier(Config):
@@ -62,9 +69,10 @@ class TileSpec(Config):
                       |       |       |
                      I_0     I_1     I_2       into a virtual ground (0 V), positive into it
 
-    Any resistance may be zero: exactly ideal (nodes merge, ends are held), never a small number. Capacitances matter
-    to transients only. It leaves out coupling between neighbouring lines, leakage between them, and the spread of
-    wire resistances.
+    Any resistance may be zero: exactly ideal (nodes merge, ends are held), never a small number. Each of the four is
+    one number for all lines, or a tuple of one for each (rows or cols of them), as of wider or of measured lines.
+    Capacitances matter to transients only. It leaves out coupling between neighbouring lines, leakage between them,
+    and what differs from segment to segment of a line.
     """
 
     rows: LineCount
@@ -73,13 +81,13 @@ class TileSpec(Config):
     """Number of column lines."""
     cell: AnyCell = Ohmic()
     """What sits at every crossing: a device alone, or in a selector, transistor or subcircuit cell."""
-    row_line_resistance: Resistance = 0.0
+    row_line_resistance: LineResistance = 0.0
     """Per segment between neighbouring cells of a row line, at 300 K [ohm]."""
-    column_line_resistance: Resistance = 0.0
+    column_line_resistance: LineResistance = 0.0
     """Per segment between neighbouring cells of a column line, at 300 K [ohm]."""
-    driver_resistance: Resistance = 0.0
+    driver_resistance: LineResistance = 0.0
     """Between each voltage source and its line [ohm]."""
-    sense_resistance: Resistance = 0.0
+    sense_resistance: LineResistance = 0.0
     """Between each column line and its virtual ground [ohm]."""
     drive: Literal["single", "double"] = "single"
     """Row lines driven at column 0 only, or at both ends, through one driver resistance each."""
@@ -107,6 +115,16 @@ class TileSpec(Config):
                 value=f"{self.wire_temperature_coefficient:g} 1/K at {self.temperature:g} K",
                 limit="1 + coefficient (T - 300 K) above 0",
             )
+        for name, lines in zip(RESISTANCES, (self.rows, self.cols, self.rows, self.cols), strict=True):
+            given = getattr(self, name)
+            if isinstance(given, tuple) and len(given) != lines:
+                raise ConfigError(
+                    "not one resistance for each line",
+                    where=name,
+                    value=len(given),
+                    limit=f"one value for all, or {lines}",
+                    hint="One value for all lines fits tiles of any size.",
+                )
         return self
 
     @property
@@ -115,39 +133,16 @@ class TileSpec(Config):
         return 1 + self.wire_temperature_coefficient * (self.temperature - ROOM_TEMPERATURE)
 
     @property
+    def equal_lines(self) -> bool:
+        """Each of the four resistances is one for all lines."""
+        return not any(isinstance(getattr(self, name), tuple) for name in RESISTANCES)
+
+    @property
     def device(self) -> Device | None:
         """The memristor of the cell; None for a user's subcircuit."""
         return memristor(self.cell)
 
-    @property
-    def passive_cell(self) -> Device:
-        """The device at every crossing of a tile that the torch rungs can solve.
-
-        Raises:
-            NotAvailable: the tile has something that only its SPICE circuit knows; the message names it.
-        """
-        only = self._circuit_only()
-        if only is not None:
-            raise NotAvailable(
-                f"{only}: known to the SPICE circuit only", hint="Run this tile on SpiceTile, or characterize it."
-            )
-        assert isinstance(self.cell, Device)
-        return self.cell
-
-    def _circuit_only(self) -> str | None:
-        if not isinstance(self.cell, Device):
-            return f"{self.cell.model} cells"
-        if self.drive == "double":
-            return "rows driven at both ends"
-        if self.amplifier is not None:
-            return "a sense amplifier"
-        thermal = self.wire_temperature_coefficient or self.cell.activation_energy or self.cell.thermal
-        if self.temperature != ROOM_TEMPERATURE and thermal:
-            return f"a temperature of {self.temperature:g} K with coefficients"
-        return None
-
     def bare(self, rows: int, cols: int) -> Self:
         """A tile of these cells with ideal wires, drivers and sense side, without capacitances."""
-        names = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
-        names += ("row_line_capacitance", "column_line_capacitance", "cell_capacitance")
+        names = (*RESISTANCES, "row_line_capacitance", "column_line_capacitance", "cell_capacitance")
         return self.replace(rows=rows, cols=cols, amplifier=None, drive="single", **dict.fromkeys(names, 0.0))

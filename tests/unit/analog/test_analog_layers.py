@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, Dac, Hardware, ProgrammingError
+from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, Dac, Hardware
 from mdls_cosim.analog import layer as layer_module
+from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.tiles import TileSpec
@@ -165,7 +166,7 @@ def test_row_voltages_reach_the_tiles_as_declared():
     x = torch.tensor([[2.0, -2.0, 1.0, 0.0, 0.1, 9.0, -9.0]], dtype=torch.float64)
     layer(x)
     step = 0.3 / 7
-    codes = torch.tensor([[0, 0, 0, 7, -7], [4, 0, 0, 7, -7]], dtype=torch.float64)  # 1.0 is code 3.5: ties to even
+    codes = torch.tensor([[0, 7, -7, 4, 0], [0, 0, 0, 7, -7]], dtype=torch.float64)  # 1.0 is code 3.5: ties to even
     voltages = layer.row_voltages(x)
     assert voltages.shape == (1, 2, 1, 5)
     torch.testing.assert_close(voltages[0, :, 0], codes * step, rtol=1e-12, atol=0)
@@ -207,7 +208,7 @@ def test_unsigned_inputs_get_every_code():
 
 
 def test_where_currents_are_subtracted_matters_to_a_coarse_adc_only():
-    x, digital = normal(30, 12), linear()
+    x, digital = normal(300, 15), linear(15)  # fifteen inputs fill three tiles
     ideal = Hardware(tile=WIRED, rung="nodal")
 
     def result(subtraction, **changes):
@@ -259,13 +260,15 @@ def test_wires_take_current_away():
 
 
 def test_seeds_draw_the_same_chip_on_every_rung():
-    noisy = Hardware(tile=WIRED, rung="ideal", states=6, programming_error=ProgrammingError(relative=0.1))
+    noisy = Hardware(
+        tile=WIRED, rung="ideal", states=6, variability=Variability(effects=(ProgrammingError(relative=0.1),))
+    )
     first = AnalogLinear.from_linear(linear(), noisy, seed=3)
     again = AnalogLinear.from_linear(linear(), noisy.replace(rung="nodal"), seed=3)
     other = AnalogLinear.from_linear(linear(), noisy, seed=4)
     assert torch.equal(first.conductances, again.conductances)
     assert not torch.equal(first.conductances, other.conductances)
-    other.program(torch.Generator().manual_seed(3))
+    other.program(3)
     assert torch.equal(first.conductances, other.conductances)
 
 
@@ -284,7 +287,7 @@ def test_copies_are_the_same_chip(way):
         states=6,
         dac=Dac(bits=5),
         adc=Adc(bits=5),
-        programming_error=ProgrammingError(relative=0.1),
+        variability=Variability(effects=(ProgrammingError(relative=0.1),)),
     )
     model = nn.Sequential(AnalogConv2d(2, 4, 3, hardware=hardware, seed=1), nn.Flatten(), nn.ReLU())
     model.append(AnalogLinear(36, 3, hardware=hardware, seed=2))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from mdls_cosim.analog import Adc, Dac, Hardware, IdealAdc, IdealDac, ProgrammingError
+from mdls_cosim.analog import Adc, Dac, Hardware, IdealAdc, IdealDac
 from mdls_cosim.devices import Sinh
+from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.surrogates import LinearSurrogate
@@ -66,10 +67,11 @@ def test_impossible_values_are_refused_by_name(wrong, field):
 
 
 def test_describes_itself_in_plain_values():
-    hardware = Hardware(tile=OHMIC, states=6, dac=Dac(bits=6), adc=Adc(bits=6), programming_error=ProgrammingError())
+    spread = Variability(effects=(ProgrammingError(),))
+    hardware = Hardware(tile=OHMIC, states=6, dac=Dac(bits=6), adc=Adc(bits=6), variability=spread)
     described = hardware.as_dict()
     assert described["tile"]["rows"] == 4
-    assert described["dac"] == {"kind": "uniform", "bits": 6, "full_scale": None}
+    assert described["dac"] == {"kind": "uniform", "bits": 6, "full_scale": None, "phases": "bipolar"}
     assert Hardware(tile=LinearSurrogate.exact(OHMIC)).as_dict()["tile"]["spec"]["rows"] == 4
 
 

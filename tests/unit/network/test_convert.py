@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, Dac, Hardware, ProgrammingError
-from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, AnalogLSTM, Dac, Hardware
+from mdls_cosim.devices.variability import ProgrammingError, Variability
+from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.network import analog_layers, calibrate, convert
 from mdls_cosim.surrogates import HeldOutError, LinearSurrogate
 
@@ -72,7 +73,10 @@ def test_first_matching_rule_counts(classifier, ideal):
 
 def test_report_counts_cells_and_arrays(classifier, ohmic):
     hardware = Hardware(
-        tile=ohmic, rung="nodal", weight_clip=1.0, programming_error=ProgrammingError(absolute=5e-6, maximum=90e-6)
+        tile=ohmic,
+        rung="nodal",
+        weight_clip=1.0,
+        variability=Variability(effects=(ProgrammingError(absolute=5e-6, maximum=90e-6),)),
     )
     model, report = convert(classifier, hardware, seed=2)
     first, second, hidden, _ = report.converted
@@ -95,7 +99,7 @@ def test_report_counts_cells_and_arrays(classifier, ohmic):
 
 
 def test_same_seed_same_chip_on_every_rung(classifier, ideal):
-    noisy = ideal.replace(programming_error=ProgrammingError(relative=0.1))
+    noisy = ideal.replace(variability=Variability(effects=(ProgrammingError(relative=0.1),)))
     one = analog_layers(convert(classifier, noisy, seed=1)[0])
     same = analog_layers(convert(classifier, noisy.replace(rung="nodal"), seed=1)[0])
     other = analog_layers(convert(classifier, noisy, seed=2)[0])
@@ -132,31 +136,236 @@ def test_a_model_that_is_a_layer(ideal):
     assert type(convert(digital, ideal, rules={"*": None})[0]) is nn.Linear
 
 
-def test_what_cannot_be_converted_faithfully_stays_digital_and_says_why(ideal):
-    class Doubled(nn.Linear):
-        def forward(self, input):
-            return 2 * super().forward(input)
+class Doubled(nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
 
-    class Model(nn.Module):
+
+class OwnMatrix(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 3, 1))
+        self.matrix = nn.Parameter(torch.ones(3, 3))
+
+
+class OwnEncoder(nn.TransformerEncoderLayer):
+    """May never call what is in it."""
+
+
+def refused():
+    """Models of one layer `it` beside another one, and what is said about it."""
+    hooked, hooked_whole = nn.Linear(3, 3), nn.LSTM(3, 3)
+    for each in (hooked, hooked_whole):
+        each.register_forward_hook(lambda module, args, output: output)
+    orthogonal = nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))
+    inside = nn.TransformerEncoderLayer(4, 2, 8)
+    nn.utils.parametrizations.orthogonal(inside.linear1)
+    return {
+        "subclass": (Doubled(3, 3), "it (Doubled): a subclass"),
+        "own matrix": (OwnMatrix(), "it (OwnMatrix): its matrix is in no layer"),
+        "bilinear": (nn.Bilinear(3, 3, 3), "it (Bilinear): its matrix is in no layer"),
+        "lazy": (nn.LazyLinear(3), "it (LazyLinear): its weights are not initialised"),
+        "hooks": (hooked, "it (Linear): carries hooks"),
+        "hooks on a whole": (hooked_whole, "it (LSTM): carries hooks"),
+        "parametrised": (orthogonal, "it (ParametrizedLinear): has parametrisations"),
+        "parametrised inside": (inside, "it (TransformerEncoderLayer): has parametrisations"),
+        "subclass of a whole": (OwnEncoder(4, 2, 8), "it (OwnEncoder): a subclass"),
+        "complex": (nn.Linear(3, 3, dtype=torch.complex64), "it (Linear): its weights are no plain numbers"),
+        "nowhere": (nn.Linear(3, 3, device="meta"), "it (Linear): its weights are no plain numbers"),
+    }
+
+
+@pytest.mark.parametrize("case", list(refused()))
+def test_matrices_without_a_form_on_tiles_are_refused_by_name(ideal, case):
+    layer, message = refused()[case]
+    model = nn.ModuleDict({"other": nn.Linear(3, 3), "it": layer})
+    with pytest.raises(NotAvailable, match=r'Keep .* digital with the rule "name": None') as caught:
+        convert(model, ideal)
+    assert message in str(caught.value)
+    assert "other" not in caught.value.what
+    assert "it." not in caught.value.what
+    # A rule of its own keeps it as it is.
+    converted, report = convert(model, ideal, rules={"it": None})
+    assert [each.name for each in report.converted] == ["other"]
+    assert [(each.name, each.kind, each.reason) for each in report.skipped] == [
+        ("it", type(layer).__name__, "by rule 'it'")
+    ]
+    assert str(converted["it"]) == str(layer)
+
+
+def test_all_refusals_are_told_at_once(ideal):
+    with pytest.raises(NotAvailable, match=r"0 \(Bilinear\).*1 \(Doubled\)"):
+        convert(nn.Sequential(nn.Bilinear(3, 3, 3), Doubled(3, 3), nn.Linear(3, 3)), ideal)
+    with pytest.raises(NotAvailable, match=r"\(model\) \(Doubled\)"):
+        convert(Doubled(3, 3), ideal)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch is about to drop them
+def test_quantised_layers_are_refused_though_they_have_no_parameters(ideal):
+    quantised = pytest.importorskip("torch.ao.nn.quantized")
+    with pytest.raises(NotAvailable, match=r"0 \(Linear\): its weights are packed"):
+        convert(nn.Sequential(quantised.Linear(3, 3)), ideal)
+
+
+def test_what_has_no_matrix_product_stays_digital(ideal):
+    class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
-            self.doubled = Doubled(3, 3)
-            self.encoder = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-            self.hooked = nn.Linear(3, 3)
-            self.hooked.register_forward_hook(lambda module, args, output: output + 1)
-            self.embedding = nn.Embedding(3, 3)
-            self.plain = nn.Linear(3, 3)
-            self.analog = AnalogConv2d(1, 1, 1, hardware=ideal)
+            self.scale = nn.Parameter(torch.ones(1, 3, 1))
 
-    model, report = convert(Model(), ideal)
-    reasons = {layer.name: layer.reason for layer in report.skipped}
-    assert "subclass" in reasons["doubled"]
-    assert "without calling" in reasons["encoder.linear1"]
-    assert "hooks" in reasons["hooked"]
-    assert "Embedding" in reasons["embedding"]
-    assert reasons["analog"] == "already analog"
-    assert [layer.name for layer in report.converted] == ["plain"]
-    assert type(model.encoder.linear1) is nn.Linear
+    class Positions(nn.Embedding):
+        pass
+
+    model = nn.ModuleList(
+        [nn.LayerNorm((2, 3)), nn.Embedding(3, 3), Positions(3, 3), nn.PReLU(3), nn.BatchNorm1d(3), Scaled()]
+    ).append(AnalogConv2d(1, 1, 1, hardware=ideal))
+    converted, report = convert(model, ideal)
+    assert report.converted == ()
+    reasons = [each.reason for each in report.skipped]
+    assert ["LayerNorm" in reasons[0], "Positions" in reasons[2], "PReLU" in reasons[3]] == [True] * 3
+    assert reasons[-1] == "already analog"
+    assert [type(each) for each in converted] == [type(each) for each in model]
+
+
+class Everything(nn.Module):
+    """Tokens through every kind of layer that becomes several."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 6)
+        self.lstm = nn.LSTM(6, 3, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(6, 6, batch_first=True)
+        self.rnn = nn.RNN(6, 6, batch_first=True)
+        self.cell = nn.GRUCell(6, 6)
+        layer = nn.TransformerEncoderLayer(6, 2, 8, 0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=True)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8, 0.0, batch_first=True), 1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, tokens, padding=None):
+        x = self.rnn(self.gru(self.lstm(self.embedding(tokens))[0])[0])[0]
+        states = [self.cell(x[:, 0])]
+        for each in x[:, 1:].unbind(1):
+            states.append(self.cell(each, states[-1]))
+        memory = self.encoder(torch.stack(states, 1), src_key_padding_mask=padding)
+        return self.head(self.decoder(x, memory, memory_key_padding_mask=padding))
+
+
+@pytest.fixture
+def everything():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Everything().double().eval()
+
+
+TOKENS = torch.arange(8).reshape(2, 4) % 7
+PADDING = torch.tensor([[False, False, False, True], [False, False, False, False]])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # of the digital model
+def test_recurrent_layers_and_transformers_reproduce_the_float_model(everything, ideal):
+    model, report = convert(everything, ideal, calibration=TOKENS)
+    assert len(report.converted) == 4 + 2 + 2 + 2 + 2 * 6 + 10 + 1
+    assert all(layer.calibrated for layer in analog_layers(model).values())
+    assert [layer.name for layer in report.converted][:4] == [
+        "lstm.ih_l0", "lstm.hh_l0", "lstm.ih_l0_reverse", "lstm.hh_l0_reverse"
+    ]  # fmt: skip
+    digital = {type(part) for part in model.modules() if list(part.parameters(recurse=False))}
+    assert digital == {AnalogLinear, nn.Embedding, nn.LayerNorm}
+    for padding in (None, PADDING):
+        for inference in (False, True):  # where torch's fused kernels would take over
+            with torch.inference_mode(inference):
+                expected = everything(TOKENS, padding).detach()
+                result = model(TOKENS, padding).detach()
+            # Double precision, and weights as differences of conductances, through ten layers.
+            torch.testing.assert_close(result, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+    assert type(everything.lstm) is nn.LSTM
+    assert everything.encoder.use_nested_tensor
+
+
+def test_rules_reach_parts_and_wholes(everything, ideal):
+    rules = {
+        "encoder.layers.0.linear1": {"rung": "nodal"},
+        "encoder.layers.0.self_attn": None,
+        "encoder.layers.1": None,
+        "lstm.hh_*": None,
+        "lstm": {"states": 6},
+        "gru": None,
+        "*.multihead_attn.q_proj": {"states": 4},
+    }
+    model, report = convert(everything, ideal, rules)
+    first, second = model.encoder.layers
+    assert first.linear1.hardware.rung == "nodal"
+    assert first.linear2.hardware == ideal
+    assert type(first.self_attn) is nn.MultiheadAttention
+    assert type(second) is nn.TransformerEncoderLayer
+    assert type(second.self_attn) is nn.MultiheadAttention
+    assert type(model.gru) is nn.GRU
+    assert type(model.lstm.hh_l0) is nn.Linear
+    assert model.lstm.ih_l0_reverse.hardware.states == 6
+    assert model.decoder.layers[0].multihead_attn.q_proj.hardware.states == 4
+    skipped = {layer.name: (layer.kind, layer.reason) for layer in report.skipped}
+    assert skipped["gru"] == ("GRU", "by rule 'gru'")
+    assert skipped["encoder.layers.1"] == ("TransformerEncoderLayer", "by rule 'encoder.layers.1'")
+    assert skipped["encoder.layers.0.self_attn"][0] == "MultiheadAttention"
+    assert skipped["lstm.hh_l0"] == ("Linear", "by rule 'lstm.hh_*'")
+    assert not any(name.startswith(("gru.", "encoder.layers.1.", "encoder.layers.0.self_attn.")) for name in skipped)
+    # Half on tiles, half in torch's own layers: the same function.
+    calibrate(model, TOKENS)
+    whole, _ = convert(everything, ideal, calibration=TOKENS)
+    with torch.inference_mode():
+        expected = whole(TOKENS, PADDING)
+        # Finite states on some; the bounds of the conductance range hold all other weights exactly.
+        torch.testing.assert_close(model(TOKENS, PADDING), expected, rtol=0, atol=0.3 * float(expected.abs().max()))
+    with pytest.raises(ConfigError, match=r"matches no layer.*lstm\.ih_l0"):
+        convert(everything, ideal, {"lstm.weight_ih_l0": None})
+
+
+def test_a_whole_that_is_the_model_or_shared(ideal):
+    model, report = convert(nn.LSTM(3, 4), ideal)
+    assert isinstance(model, AnalogLSTM)
+    assert [layer.name for layer in report.converted] == ["ih_l0", "hh_l0"]
+    same = AnalogLSTM.from_digital(nn.LSTM(3, 4), ideal, seed=0)
+    assert int(same.hh_l0.chip_seed) == int(model.hh_l0.chip_seed)
+    lstm = nn.LSTM(3, 3)
+    model, report = convert(nn.ModuleDict({"one": lstm, "two": lstm}), ideal, {"two.ih_l0": {"states": 5}})
+    assert model["one"] is model["two"]
+    assert model["one"].ih_l0.hardware.states == 5
+    assert len(report.converted) == 2
+    assert type(convert(lstm, ideal, {"*": None})[0]) is nn.LSTM
+
+
+def test_modes_and_frozen_weights_of_parts_are_kept(ideal):
+    layer = nn.TransformerEncoderLayer(4, 2, 8).train()
+    layer.dropout1.eval()
+    layer.self_attn.in_proj_weight.requires_grad_(False)
+    with torch.no_grad():
+        model, _ = convert(nn.Sequential(layer, nn.LSTM(4, 4).eval()), ideal)
+    assert [model[0].training, model[0].dropout.training, model[0].dropout1.training] == [True, True, False]
+    assert not model[0].self_attn.k_proj.weight.requires_grad
+    assert model[0].self_attn.k_proj.bias.requires_grad
+    assert not model[1].hh_l0.training
+
+
+def test_one_scale_for_the_whole_network(ideal):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    with torch.no_grad():
+        for index, layer in enumerate(model):
+            layer.weight.fill_((0.5, -2.0, 3.0, 0.0)[index])
+    shared = ideal.replace(scaling="network")
+    converted, report = convert(model, shared, rules={"2": {"scaling": "layer"}}, seed=4)
+    # The third does not share; the fourth, all zeros, has no scale.
+    assert [float(layer.weight_scale.max()) for layer in converted] == [2.0, 2.0, 3.0, 2.0]
+    lowest, highest = shared.conductance_range
+    assert float(converted[0].conductances.max()) == pytest.approx(lowest + (highest - lowest) / 4)
+    assert [int(layer.chip_seed) for layer in converted] == [
+        int(each.chip_seed) for each in convert(model, ideal, seed=4)[0]
+    ]
+    assert report.clipped == 0
+    x = torch.ones(2, 3)
+    torch.testing.assert_close(converted(x), model(x), rtol=1e-5, atol=1e-5)
+    converted[0].program(1)
+    assert float(converted[0].weight_scale.max()) == 2.0
 
 
 def test_calibration_data_sets_every_range(classifier, images, ohmic):

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mdls_cosim.analog import Adc, Dac, Hardware, ProgrammingError
+from mdls_cosim.analog import Adc, Dac, Hardware
+from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import InputError
-from mdls_cosim.network import analog_layers, convert, evaluate, train
+from mdls_cosim.network import analog_layers, calibrate, convert, evaluate, train
 
 
 @pytest.fixture
@@ -21,7 +22,11 @@ def trained(classifier, images):
 @pytest.fixture
 def noisy(ohmic):
     return Hardware(
-        tile=ohmic, rung="ideal", dac=Dac(bits=4), adc=Adc(bits=4), programming_error=ProgrammingError(relative=0.6)
+        tile=ohmic,
+        rung="ideal",
+        dac=Dac(bits=4),
+        adc=Adc(bits=4),
+        variability=Variability(effects=(ProgrammingError(relative=0.6),)),
     )
 
 
@@ -138,3 +143,12 @@ def test_wrong_data_is_refused(trained, images):
         evaluate(trained.features, images)
     with pytest.raises(InputError, match="runs"):
         evaluate(trained, images, runs=0)
+
+
+def test_batches_without_labels_calibrate_but_do_not_evaluate(ohmic):
+    model, _ = convert(nn.Sequential(nn.Linear(6, 3)), Hardware(tile=ohmic, rung="ideal", dac=Dac(bits=4)))
+    batches = [torch.rand(2, 6, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)]
+    calibrate(model, batches)  # two rows a batch are no pair of inputs and labels
+    assert float(analog_layers(model)["0"].input_peak) == max(float(batch.max()) for batch in batches)
+    with pytest.raises(InputError, match="without labels"):
+        evaluate(model, batches)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mdls_cosim.analog import Adc, Dac, Hardware, ProgrammingError
+from mdls_cosim.analog import Adc, Dac, Hardware
 from mdls_cosim.devices import Ohmic, Sinh
+from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.network import analog_layers, convert, on_rung
 from mdls_cosim.tiles import TileSpec
@@ -24,7 +25,7 @@ def model():
         states=6,
         dac=Dac(bits=5),
         adc=Adc(bits=5),
-        programming_error=ProgrammingError(relative=0.02),
+        variability=Variability(effects=(ProgrammingError(relative=0.02),)),
     )
     converted, _ = convert(nn.Sequential(nn.Linear(12, 10)), hardware, calibration=torch.rand(64, 12))
     return converted
@@ -71,4 +72,5 @@ def _output_step(model) -> float:
     layer = analog_layers(model)["0"]
     hardware = layer.hardware
     low, high = hardware.conductance_range
-    return float(layer.adc_step * layer.input_peak / hardware.read_voltage * layer.weight_scale / (high - low))
+    scale = float(layer.weight_scale[0, 0, 0])  # the same for all outputs
+    return float(layer.adc_step * layer.input_peak / hardware.read_voltage * scale / (high - low))

@@ -416,16 +416,7 @@ def test_rates_that_are_no_table_are_refused():
 @pytest.mark.ngspice
 def test_from_ngspice_to_trains_that_it_has_not_seen(engine):
     """A VTEAM, fitted to a small campaign, against ngspice at other amplitudes and widths: 2 % of the range."""
-    device = Vteam(
-        on_resistance=2e3,
-        off_resistance=1e5,
-        on_voltage=-0.5,
-        off_voltage=0.4,
-        on_rate=3e5,
-        off_rate=5e5,
-        on_exponent=2.0,
-        off_exponent=3.0,
-    )
+    device = Vteam(parameters="vteam_example")  # pyright: ignore[reportCallIssue]
     tile = TileSpec(rows=1, cols=1, cell=device)
     plan = PulsePlan(
         potentiation=(1.0, 1.15, 1.3, 1.5), depression=(0.6, 0.7, 0.8, 0.9), widths=(100e-9, 400e-9), pulses=12

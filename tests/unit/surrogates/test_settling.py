@@ -6,7 +6,7 @@ import torch
 from network import GROUND, Network, crossbar
 
 from mdls_cosim.dataset import Array, Dataset
-from mdls_cosim.devices import Ohmic, Sinh
+from mdls_cosim.devices import Ohmic, Sinh, ThresholdSelector
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.surrogates.settling import settling_errors, step_response
 from mdls_cosim.tiles import SelectorCell, TileSpec, TransimpedanceAmplifier
@@ -275,7 +275,7 @@ def test_hostile_inputs_are_named():
 
 def test_tiles_that_no_torch_rung_knows_are_refused():
     conductances, voltages = drawn(3, 4)
-    for spec in (TILE.replace(drive="double"), TILE.replace(cell=SelectorCell(device=Sinh(nonlinearity=2.0)))):
+    for spec in (TILE.replace(drive="double"), TILE.replace(cell=SelectorCell(selector=ThresholdSelector()))):
         with pytest.raises(NotAvailable):
             step_response(spec, conductances, voltages)
 

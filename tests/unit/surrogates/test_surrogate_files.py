@@ -110,7 +110,7 @@ def test_files_of_something_else_are_refused(fitted, tmp_path):
         load(path)
     attributes = {**surrogate._config(), "kind": "oracle", "provenance": surrogate.provenance.as_dict()}
     store.write(path, store.Group("mdls_cosim.surrogate", "1", attributes, {}, {}))
-    with pytest.raises(StoreError, match=r"oracle.*linear, series"):
+    with pytest.raises(StoreError, match=r"oracle.*linear, row_responses, series"):
         load(path)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdls_cosim.devices import ExponentialSelector, Nmos, Ohmic, Sinh, ThresholdSelector, Vteam
-from mdls_cosim.errors import ConfigError, InputError, NotAvailable
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.tiles import (
     SelectorCell,
     StateDeclaration,
@@ -42,29 +42,6 @@ def test_a_cell_is_a_value(cell):
     spec = TileSpec(rows=1, cols=1, cell=cell)
     assert TileSpec(**spec.as_dict()) == spec
     assert type(TileSpec(**spec.as_dict()).cell) is type(cell)
-
-
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ({"cell": SelectorCell()}, "selector cells"),
-        ({"cell": TransistorCell()}, "transistor cells"),
-        ({"cell": USERS}, "subcircuit cells"),
-        ({"drive": "double"}, "both ends"),
-        ({"amplifier": TransimpedanceAmplifier()}, "amplifier"),
-        ({"temperature": 350.0, "wire_temperature_coefficient": 0.004}, "350 K"),
-        ({"temperature": 350.0, "cell": Ohmic(activation_energy=1e-20)}, "350 K"),
-    ],
-    ids=lambda value: str(value)[:24],
-)
-def test_what_the_torch_rungs_cannot_solve_is_named(changes, names):
-    with pytest.raises(NotAvailable, match=names):
-        _ = TileSpec(rows=2, cols=2, **changes).passive_cell
-
-
-def test_what_they_can_solve():
-    assert TileSpec(rows=2, cols=2, cell=Sinh(), temperature=350.0).passive_cell == Sinh()
-    assert TileSpec(rows=2, cols=2, wire_temperature_coefficient=0.004).passive_cell == Ohmic()
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ class Reading:
     """Since the programming [s]."""
     temperature: float
     """[K]."""
-    number: int
-    """Which read it is: noise is drawn anew at every read."""
+    number: int | None
+    """Which read it is: noise is drawn anew at every read; None: what reads scatter about."""
 
 
 class Effect(Config, ABC):

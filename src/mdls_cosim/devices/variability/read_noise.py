@@ -63,6 +63,24 @@ class ReadNoise(ReadingEffect):
     stage: ClassVar[int] = 9
 
     def read(self, conductances: Array, randomness: Randomness, reading: Reading) -> Array:
+        if reading.number is None:
+            return conductances
+        # The time is in the name, too: reads at two times share no draws, whatever their numbers.
+        own = randomness.stream(repr(float(reading.time)), reading.number)
+        found = conductances
+        for name, sigma in self._sigmas(conductances, reading):
+            found = found + sigma * moved(own.stream(name).normal(tuple(conductances.shape)), conductances)
+        return found
+
+    def variance(self, conductances: Array, reading: Reading) -> Array:
+        """Of every cell from one read to the next [S^2]; `conductances` [S] are what reads scatter about."""
+        total = 0.0 * conductances
+        for _, sigma in self._sigmas(conductances, reading):
+            total = total + sigma * sigma
+        return total
+
+    def _sigmas(self, conductances: Array, reading: Reading) -> list[tuple[str, Array]]:
+        """The standard deviations [S] that are not zero, by name."""
         sigmas: list[tuple[str, Array]] = []
         if self.relative:
             sigmas.append(("relative", self.relative * conductances))
@@ -70,9 +88,4 @@ class ReadNoise(ReadingEffect):
             sigmas.append(("absolute", self.absolute))
         if self.flicker is not None:
             sigmas.append(("flicker", self.flicker.relative(reading.programmed, reading.time) * conductances))
-        # The time is in the name, too: reads at two times share no draws, whatever their numbers.
-        own = randomness.stream(repr(float(reading.time)), reading.number)
-        found = conductances
-        for name, sigma in sigmas:
-            found = found + sigma * moved(own.stream(name).normal(tuple(conductances.shape)), conductances)
-        return found
+        return sigmas

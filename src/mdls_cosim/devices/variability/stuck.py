@@ -50,10 +50,14 @@ class Stuck(ProgrammingEffect):
     def hold(self, conductances: Array, randomness: Randomness, span: tuple[float, float]) -> Outcome:
         """`conductances` [S], the stuck cells at theirs."""
         xp = array_namespace(conductances)
-        # Compared in float64, before any rounding: the same cells in every dtype.
-        draws = randomness.uniform(tuple(conductances.shape))
-        off, on = (moved(cells, conductances) > 0.5 for cells in (draws < self.off, draws >= 1 - self.on))
+        off, on = self.cells(conductances, randomness)
         off_value = span[0] if self.off_conductance is None else self.off_conductance
         on_value = span[1] if self.on_conductance is None else self.on_conductance
         held = xp.where(on, on_value + 0 * conductances, xp.where(off, off_value + 0 * conductances, conductances))
         return Outcome(held, counted("stuck_on", on) | counted("stuck_off", off))
+
+    def cells(self, like: Array, randomness: Randomness) -> tuple[Array, Array]:
+        """Which are stuck off, and which on: true or false, of the shape of `like`."""
+        # Compared in float64, before any rounding: the same cells in every dtype.
+        draws = randomness.uniform(tuple(like.shape))
+        return moved(draws < self.off, like) > 0.5, moved(draws >= 1 - self.on, like) > 0.5

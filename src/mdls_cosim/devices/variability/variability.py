@@ -125,7 +125,7 @@ class Variability(Config):
         seed: int,
         time: float = 0.0,
         temperature: float = ROOM_TEMPERATURE,
-        read: int = 0,
+        read: int | None = 0,
     ) -> Outcome:
         """What a read finds [S] of `conductances` [S] (*shape), those that `programmed` returned.
 
@@ -135,20 +135,14 @@ class Variability(Config):
             seed: the one of `programmed`.
             time: since the programming [s].
             temperature: since the programming [K].
-            read: which read at this time it is; another number redraws the read noise alone.
+            read: which read at this time it is; another number redraws the read noise alone; None: without read noise.
 
         No conductance is negative; those that noise would have made so are zero, counted as "clipped".
 
         Raises:
             InputError: conductances that are negative or no floating-point numbers; an impossible time or temperature.
         """
-        _check_conductances(conductances, "conductances")
-        _check_span(span)
-        if not (math.isfinite(time) and time >= 0):
-            raise InputError("an impossible time", where="time", value=time, limit="at least 0 s")
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise InputError("an impossible temperature", where="temperature", value=temperature, limit="above 0 K")
-        reading, found = Reading(span, conductances, time, temperature, read), conductances
+        reading, found = _reading(conductances, span, time, temperature, read), conductances
         for effect, randomness in self._streams(seed):
             if isinstance(effect, ReadingEffect):
                 found = effect.read(found, randomness, reading)
@@ -158,6 +152,29 @@ class Variability(Config):
                 found, more = effect.hold(found, randomness, span)
                 counts = counts | more
         return Outcome(found, counts)
+
+    def scatter(
+        self,
+        conductances: Array,
+        span: tuple[float, float],
+        seed: int,
+        time: float = 0.0,
+        temperature: float = ROOM_TEMPERATURE,
+    ) -> Array:
+        """Standard deviation [S] of every cell from one read to the next, about what `at` finds with read=None.
+
+        Arguments and errors of `at`. That noise is held above 0 S is left out.
+        """
+        about = self.at(conductances, span, seed, time, temperature, read=None).conductances
+        reading, variance = _reading(conductances, span, time, temperature, None), 0.0 * conductances
+        for effect in self.effects:
+            if isinstance(effect, ReadNoise):
+                variance = variance + effect.variance(about, reading)
+        for effect, randomness in self._streams(seed):
+            if isinstance(effect, Stuck):
+                off, on = effect.cells(variance, randomness)
+                variance = array_namespace(variance).where(off | on, 0.0 * variance, variance)
+        return variance**0.5
 
     def parameters(
         self, device: Device, shape: tuple[int, ...], seed: int, like: Array | None = None
@@ -216,6 +233,18 @@ def _check_conductances(conductances: Array, where: str) -> None:
         raise InputError("conductances that are no floating-point numbers", where=where, value=str(conductances.dtype))
     if not bool(xp.all((conductances >= 0) & xp.isfinite(conductances))):
         raise InputError("impossible conductances", where=where, limit="finite, at least 0 S")
+
+
+def _reading(
+    conductances: Array, span: tuple[float, float], time: float, temperature: float, number: int | None
+) -> Reading:
+    _check_conductances(conductances, "conductances")
+    _check_span(span)
+    if not (math.isfinite(time) and time >= 0):
+        raise InputError("an impossible time", where="time", value=time, limit="at least 0 s")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError("an impossible temperature", where="temperature", value=temperature, limit="above 0 K")
+    return Reading(span, conductances, time, temperature, number)
 
 
 def _check_span(span: tuple[float, float]) -> None:

@@ -1,0 +1,204 @@
+"""Whole networks on tiles against the same networks in plain torch, side by side in one run.
+
+    python benchmarks/networks.py [--quick] [--json]
+
+Inference at batch 32: 6 conductance states, 6-bit DAC and ADC, 128x128 tiles, the exact IR drop of 1 ohm a segment and
+10 ohm at the ends. Times are medians of rounds in which native and converted models take turns. Memory is the peak of a
+process of its own that runs one model, less what the process holds after its imports. Weights are random: they change
+neither time nor memory. Beside it, where it is installed: aihwkit-lightning, with 6-bit converters and no IR drop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdls_cosim.analog import Adc, Dac, Hardware
+from mdls_cosim.devices import Sinh
+from mdls_cosim.network import convert
+from mdls_cosim.network.experiment_surrogates import fit_to_exact, label_plan
+from mdls_cosim.network.zoo import model
+from mdls_cosim.tiles import TileSpec
+
+BATCH = 32
+BITS = 6
+STATES = 6
+TILE = TileSpec(
+    rows=128,
+    cols=128,
+    row_line_resistance=1.0,
+    column_line_resistance=1.0,
+    driver_resistance=10.0,
+    sense_resistance=10.0,
+)
+SINH = TILE.replace(rows=64, cols=64, cell=Sinh(nonlinearity=10.0))
+
+Case = tuple[str, str, str]
+"""Network, kind of hardware, name in the table."""
+CASES: tuple[Case, ...] = (
+    ("vgg8", "analog", "subtracted before one ADC"),
+    ("vgg8", "digital", "subtracted after two ADCs"),
+    ("vgg8", "16x16", "16x16 tiles"),
+    ("vgg8", "sinh10", "sinh 10 /V cells, 64x64, series surrogate"),
+    ("vgg8", "compiled", "torch.compile, both models"),
+    ("googlenet", "analog", "subtracted before one ADC"),
+)
+
+
+def hardware(kind: str) -> Hardware:
+    """What a case runs on."""
+    common: dict[str, Any] = {"states": STATES, "dac": Dac(bits=BITS), "adc": Adc(bits=BITS)}
+    match kind:
+        case "digital":
+            return Hardware(tile=TILE, subtraction="digital", **common)
+        case "16x16":
+            return Hardware(tile=TILE.replace(rows=16, cols=16), **common)
+        case "sinh10":
+            bare = Hardware(tile=SINH, **common)
+            return bare.replace(tile=fit_to_exact(label_plan(bare, seed=0)))
+        case _:
+            return Hardware(tile=TILE, **common)
+
+
+def images(seed: int = 0) -> Tensor:
+    return torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
+
+
+def native(network: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model(network).eval()
+
+
+def converted(network: str, kind: str) -> tuple[nn.Module, float]:
+    """The model on tiles, calibrated, and the seconds that conversion and programming took."""
+    plain, chosen = native(network), hardware(kind)
+    began = time.perf_counter()
+    found, _ = convert(plain, chosen)
+    with torch.inference_mode():
+        found(images()[:2])  # programs the tiles
+    took = time.perf_counter() - began
+    with torch.inference_mode():
+        found(images())
+    return found, took
+
+
+def side_by_side(reads: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, taken in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in reads}
+    for count in range(rounds + 1):
+        for name, read in reads.items():
+            began = time.perf_counter()
+            read()
+            if count:  # the first round warms up
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def measured(network: str, kind: str, rounds: int) -> dict[str, float]:
+    plain = native(network)
+    chip, convert_s = converted(network, "analog" if kind == "compiled" else kind)
+    if kind == "compiled":
+        plain, chip = torch.compile(plain), torch.compile(chip)  # pyright: ignore[reportAssignmentType]
+    given = images()
+    with torch.inference_mode():
+        seconds = side_by_side({"native": lambda: plain(given), "converted": lambda: chip(given)}, rounds)
+    memory = {name: peak_memory(network, name, kind) for name in ("native", "converted")} if kind != "compiled" else {}
+    return {
+        "native_s": seconds["native"],
+        "converted_s": seconds["converted"],
+        "inference_ratio": seconds["converted"] / seconds["native"],
+        "memory_ratio": memory["converted"] / memory["native"] if memory else float("nan"),
+        "convert_s": convert_s,
+    }
+
+
+def peak_memory(network: str, which: str, kind: str) -> float:
+    """Bytes, from a process of its own."""
+    command = [sys.executable, __file__, "--peak-of", network, which, kind]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _peak_of(network: str, which: str, kind: str) -> float:
+    start = _resident("VmRSS")
+    found = native(network) if which == "native" else converted(network, kind)[0]
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the conversion
+    with torch.inference_mode():
+        for _ in range(3):
+            found(images())
+    return _resident("VmHWM") - start
+
+
+def _resident(name: str) -> float:
+    """A line of this process's status, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return 1024 * float(line.split()[1])
+    raise RuntimeError(name)
+
+
+def lightning(rounds: int) -> float | None:
+    """VGG-8's inference ratio in aihwkit-lightning; None where it is not installed."""
+    try:
+        from aihwkit_lightning.nn.conversion import convert_to_analog  # pyright: ignore[reportMissingImports]
+        from aihwkit_lightning.simulator.configs import TorchInferenceRPUConfig  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    config = TorchInferenceRPUConfig()
+    config.mapping.max_input_size = TILE.rows
+    config.forward.inp_res = config.forward.out_res = 2**BITS - 2
+    config.forward.out_bound = 10.0
+    config.pre_post.input_range.enable = True
+    plain = native("vgg8")
+    other, given = convert_to_analog(native("vgg8"), config).eval(), images()
+    with torch.inference_mode():
+        seconds = side_by_side({"native": lambda: plain(given), "other": lambda: other(given)}, rounds)
+    return seconds["other"] / seconds["native"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, and only the first two cases")
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    parser.add_argument("--only", metavar="KIND", help="only the cases of this kind of hardware")
+    parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak_of:
+        print(_peak_of(*options.peak_of))
+        return
+    rounds = 3 if options.quick else 9
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32, batch {BATCH}")
+    print(f"{'':<52} native   converted   ratio   memory   convert")
+    results: dict[str, dict[str, float]] = {}
+    for network, kind, name in CASES[:2] if options.quick else CASES:
+        if options.only and kind != options.only:
+            continue
+        found = measured(network, kind, rounds)
+        print(
+            f"{network:<10} {name:<41} {1e3 * found['native_s']:6.1f} ms {1e3 * found['converted_s']:6.1f} ms"
+            f"  {found['inference_ratio']:6.2f}   {found['memory_ratio']:6.2f}   {found['convert_s']:6.1f} s",
+            flush=True,
+        )
+        results[network if kind == "analog" else f"{network}_{kind}"] = found
+    ratio = None if options.only else lightning(rounds)
+    if ratio is None:
+        print("aihwkit-lightning is not installed: pip install --no-deps aihwkit-lightning")
+    else:
+        print(f"aihwkit-lightning, vgg8: {ratio:.2f} times native")
+        results["aihwkit_lightning_vgg8"] = {"inference_ratio": ratio}
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

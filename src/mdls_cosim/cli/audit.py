@@ -1,0 +1,117 @@
+"""`mdls-cosim audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mdls_cosim.cli.app import app
+from mdls_cosim.cli.files import Force, check_input
+from mdls_cosim.cli.terminal import log, print_line, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from mdls_cosim.network import AuditReport
+
+RESULTS, REPORT, SURROGATES = "audit.json", "audit.html", "surrogates"
+
+
+@app.command()
+def audit(
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.toml", help="Network, data and hardware, as of `simulate`.")
+    ],
+    samples: Annotated[int, typer.Option(min=1, help="Input vectors of every layer.")] = 20,
+    tiles: Annotated[int, typer.Option(min=0, metavar="N", help="Tiles of every layer, drawn by seed; 0: all.")] = 4,
+    reference_tile: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference-tile", metavar="SPEC.toml", help="A richer circuit to compare with: its table [tile]."
+        ),
+    ] = None,
+    injections: Annotated[int, typer.Option(min=0, help="Seeds with which the errors are injected; 0: none.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the results; EXPERIMENT-out beside it if not given."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="ngspice processes side by side; one a processor if not given.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Re-run a network's own tiles in ngspice: how wrong is the simulation, and does it matter?
+
+    The network of the experiment runs on its base hardware. Of what reaches each layer, vectors are drawn and put to
+    tiles of the layer in ngspice. Gives the error of every layer with its 95 % interval, and the accuracy of the
+    network with errors of that size and structure injected. Writes audit.json and audit.html.
+
+    With --reference-tile (transistors, an amplifier, a subcircuit of your own) the error is told apart: that of the
+    fit, of the layer against the circuit that it stands for, and that of the model, of this against the richer one.
+    Its rows and columns are those of each layer's tiles. Reads are operating points: capacitances do not show.
+
+    Weights and surrogates that `simulate` left in DIR are taken.
+
+    \b
+    Example:
+      mdls-cosim audit examples/experiment.toml --out experiment-out --samples 20
+    """
+    check_input(experiment)
+    if reference_tile is not None:
+        check_input(reference_tile)
+    from mdls_cosim.errors import StoreError
+
+    folder = out or experiment.with_name(f"{experiment.stem}-out")
+    if folder.exists() and not folder.is_dir():
+        raise StoreError("the output must be a folder, and this is a file", where=str(folder))
+    results, page = folder / RESULTS, folder / REPORT
+    if results.exists() and not force:
+        raise StoreError("the results exist", where=str(results), hint="Choose another folder, or add --force")
+
+    def stage(doing: str) -> None:
+        log().print(doing, markup=False, soft_wrap=True)
+
+    from mdls_cosim.network.experiment import Simulation
+    from mdls_cosim.network.experiment_audit import audit_base, read_tile
+    from mdls_cosim.network.experiment_run import Work
+    from mdls_cosim.network.experiment_subject import Subject
+    from mdls_cosim.report import render_audit
+
+    richer = None if reference_tile is None else read_tile(reference_tile)
+    simulation = Simulation.load(experiment)
+    simulation.plan(str(experiment))  # before data are loaded and a network is trained
+    subject = Subject.load(simulation, folder, str(experiment), stage)
+    work = Work(simulation, subject, str(experiment))
+    with progress_bar("audit", "layers") as progress:
+        found = audit_base(
+            work,
+            folder / SURROGATES,
+            samples=samples,
+            tiles=tiles or None,
+            reference_tile=richer,
+            injections=injections,
+            workers=workers,
+            progress=progress,
+            stage=stage,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {
+        **subject.about,
+        "experiment": experiment.name,
+        **{f"{name}_hash": each for name, each in subject.hashes.items()},
+    }
+    results.write_text(json.dumps({**found.as_dict(), "subject": told}, indent=2) + "\n", encoding="utf-8")
+    render_audit(found, told, page)
+    _tell(found)
+    print_line(f"wrote {results} and {page}")
+
+
+def _tell(found: AuditReport) -> None:
+    from mdls_cosim.report import audit_tables
+
+    for title, table in audit_tables(found.as_dict()).items():
+        print_table(table, title)
+    if found.unreached:
+        print_line(f"never called: {', '.join(found.unreached)}")
+    print_line()

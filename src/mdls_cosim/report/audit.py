@@ -1,0 +1,186 @@
+"""An audit's report: how wrong the tiles of every layer are on what reaches them, and what that means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
+from mdls_cosim.report.tables import Table, settings_table, with_interval
+from mdls_cosim.report.wording import Level, error_percent, finite, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mdls_cosim.network import AuditReport
+
+_NAMED = 7  # layers that a scatter plot can tell apart
+_PARTS = (("fit", "Fit"), ("model", "Model"))
+
+
+def render_audit(audit: AuditReport, about: Mapping[str, Any], path: Path, figures: Path | None = None) -> None:
+    """Writes all that an audit found as one self-contained HTML file.
+
+    Args:
+        about: what was audited: "model", "data", "parameters" and other settings.
+        path: the HTML file; replaced if it exists.
+        figures: folder for the figures as PNG files besides; made if it does not exist.
+    """
+    found = audit.as_dict()
+    pictures = _pictures(audit)
+    if figures is not None:
+        write_figures(pictures, figures)
+    accuracy, richer = found["accuracy"], found["reference_tile"] or {}
+    tables = audit_tables(found)
+    write_page(
+        path,
+        "audit.html.j2",
+        about=about,
+        vectors=audit.vectors,
+        reference="ngspice" if audit.reference == "SpiceTile" else audit.reference,
+        richer=bool(richer),
+        rms=error_percent(audit.rms),
+        p99=error_percent(audit.p99),
+        worst=max(audit.layers, key=lambda layer: layer.error.rms).name or "(model)",
+        as_is=None if accuracy is None else percent(accuracy["as_is"]),
+        injected=None if accuracy is None else _injected(accuracy),
+        changed=None if accuracy is None else error_percent(accuracy["changed"]),
+        runs=0 if accuracy is None else len(accuracy["runs"]),
+        images=0 if accuracy is None else accuracy["images"],
+        some_tiles=any(layer.tiles < layer.tiles_of for layer in audit.layers),
+        unreached=", ".join(audit.unreached),
+        pictures=pictures,
+        errors=tables[ERRORS],
+        parts=tables.get(PARTS),
+        settings=settings_table({**about, "seed": audit.seed}),
+        tile=settings_table({name: value for name, value in richer.items() if _told(name, value)}),
+    )
+
+
+ERRORS, PARTS, ACCURACY = "Errors of the column currents, with 95 % intervals", "Fit and model", "Accuracy"
+
+
+def audit_tables(audit: Mapping[str, Any]) -> dict[str, Table | None]:
+    """Every table of an `AuditReport.as_dict()`, by its title."""
+    layers = audit["by_layer"]
+    tables: dict[str, Table | None] = {ERRORS: _error_table(layers, audit)}
+    if any(layer.get("fit") for layer in layers):
+        tables[PARTS] = _part_table(layers)
+    if accuracy := audit["accuracy"]:
+        rows = (
+            ("As it is", percent(accuracy["as_is"])),
+            ("With the errors injected", _injected(accuracy)),
+            ("Items of another class", error_percent(accuracy["changed"])),
+        )
+        tables[ACCURACY] = Table(("", f"{accuracy['images']} items, {len(accuracy['runs'])} injections"), rows)
+    return tables
+
+
+def _told(name: str, value: Any) -> bool:
+    """Whether a field of the reference tile is worth a line: its size is each layer's own."""
+    return name not in ("rows", "cols") and value not in (None, 0.0)
+
+
+def _error_table(layers: Sequence[Mapping[str, Any]], audit: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            layer["name"] or "(model)",
+            f"{layer['tiles']} of {layer['tiles_of']}",
+            with_interval(layer["rms"], layer["rms_interval"]),
+            with_interval(layer["p99"], layer["p99_interval"]),
+            _steps(layer),
+        )
+        for layer in layers
+    ]
+    rows.append(("All", "", error_percent(audit["rms"]), error_percent(audit["p99"]), ""))
+    return Table(("Layer", "Tiles", "RMS error", "99th percentile", "RMS, ADC steps"), tuple(rows))
+
+
+def _part_table(layers: Sequence[Mapping[str, Any]]) -> Table:
+    rows = tuple(
+        (
+            layer["name"] or "(model)",
+            *(with_interval(layer[part]["rms"], layer[part]["rms_interval"]) for part, _ in _PARTS),
+            *(_steps(layer[part]) for part, _ in _PARTS),
+        )
+        for layer in layers
+    )
+    headings = [f"{title}, {of}" for of in ("RMS error", "ADC steps") for _, title in _PARTS]
+    return Table(("Layer", *headings), rows)
+
+
+def _steps(error: Mapping[str, Any]) -> str:
+    """In steps of the ADC, with the interval."""
+    steps = finite(error["adc_steps"])
+    if steps is None:
+        return "–"
+    interval = error["adc_steps_interval"]
+    return f"{steps:.3g}" if interval is None else f"{steps:.3g} ({interval[0]:.3g} – {interval[1]:.3g})"
+
+
+def _injected(accuracy: Mapping[str, Any]) -> str:
+    return Level(accuracy["mean"], accuracy["std"], len(accuracy["runs"])).text
+
+
+def _pictures(audit: AuditReport) -> dict[str, Picture]:
+    # Imported here: matplotlib takes longer than all the rest, and who reads tables alone does without.
+    from mdls_cosim.report.figures import draw_scatter
+
+    named = len(audit.layers) <= _NAMED
+    curves = {
+        "surrogate": audit.pairs[:, 0],
+        "spice": audit.pairs[:, 1],
+        "layer": [name or "(model)" for name in audit.pair_layers] if named else None,
+    }
+    scatter = draw_scatter(curves, {"rms": audit.rms, "p99": audit.p99})
+    return {
+        "layers": as_picture(draw_errors(audit), "Error of every layer with its interval"),
+        "scatter": as_picture(scatter, "Currents of the network's tiles against the reference's"),
+    }
+
+
+def draw_errors(audit: AuditReport) -> Figure:
+    """RMS error of every layer with its interval; of fit and model too, where they are told apart."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    from mdls_cosim.report.style import BLACK, BLUE, STYLE, VERMILLION
+
+    series = [("whole", [layer.error for layer in audit.layers], BLACK, "o")]
+    for (part, title), colour, marker in zip(_PARTS, (BLUE, VERMILLION), ("s", "^"), strict=True):
+        if all(getattr(layer, part) is not None for layer in audit.layers):
+            series.append((title.lower(), [getattr(layer, part) for layer in audit.layers], colour, marker))
+    names = [layer.name or "(model)" for layer in audit.layers]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.8, max(2.2, 0.34 * len(names) + 1.4)), layout="constrained")
+        axes = figure.subplots()
+        for number, (label, errors, colour, marker) in enumerate(series):
+            middle = np.array([error.rms for error in errors])
+            ends = np.array([error.rms_interval or (error.rms, error.rms) for error in errors])
+            # The bootstrap's percentiles need not hold the value itself.
+            sides = np.abs([np.minimum(ends[:, 0] - middle, 0), np.maximum(ends[:, 1] - middle, 0)])
+            height = np.arange(len(names)) + 0.18 * (number - (len(series) - 1) / 2)
+            axes.errorbar(
+                middle,
+                height,
+                xerr=sides,
+                fmt=marker,
+                color=colour,
+                markersize=6,
+                capsize=3,
+                elinewidth=1.2,
+                label=label,
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.set_xlabel("RMS error of the column currents (of their RMS)")
+        axes.grid()
+        if len(series) > 1:
+            figure.legend(loc="outside upper left", ncols=3)
+        return figure
