@@ -41,7 +41,9 @@ def audit(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Re-run a network's own tiles in ngspice: how wrong is the simulation, and does it matter?
+    """Re-run a network's own tiles in ngspice.
+
+    How wrong is the simulation on what really reaches every layer, and does it matter for the accuracy?
 
     The network of the experiment runs on its base hardware. Of what reaches each layer, vectors are drawn and put to
     tiles of the layer in ngspice. Gives the error of every layer with its 95 % interval, and the accuracy of the
