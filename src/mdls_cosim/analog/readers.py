@@ -81,14 +81,14 @@ class Reader(ABC):
     def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
         """Some row tiles after the other, each with which they are."""
 
-    @abstractmethod
     def spread(self, each: Tensor) -> Tensor:
         """(conversions, groups, row_tiles, outputs) so that it broadcasts to partials of all row tiles, which
         are its dimension 1."""
+        return each.permute(1, 2, 0, 3)[:, :, None]
 
-    @abstractmethod
     def as_result(self, each: Tensor) -> Tensor:
         """(groups, 1, outputs) so that it broadcasts to results."""
+        return each
 
     @abstractmethod
     def row_sums(self, drives: Tensor) -> Tensor:
@@ -122,12 +122,6 @@ class TileReader(Reader):
         currents = self._layout.currents(self._programmed(self.voltages(drives).unsqueeze(-3)))
         yield currents.movedim(0, 3) * self.spread(self._scale.to(currents)), slice(None)
 
-    def spread(self, each: Tensor) -> Tensor:
-        return each.permute(1, 2, 0, 3)[:, :, None]
-
-    def as_result(self, each: Tensor) -> Tensor:
-        return each
-
     def row_sums(self, drives: Tensor) -> Tensor:
         return self._vectors(drives).sum(-1, keepdim=True)
 
@@ -147,12 +141,6 @@ class MatrixReader(Reader):
         products = self._layout.partition.to_places(self._vectors(drives)) @ self._matrix
         yield products.unflatten(-1, (-1, self._layout.partition.outputs)), slice(None)
 
-    def spread(self, each: Tensor) -> Tensor:
-        return each.permute(1, 2, 0, 3)[:, :, None]
-
-    def as_result(self, each: Tensor) -> Tensor:
-        return each
-
     def row_sums(self, drives: Tensor) -> Tensor:
         return self._vectors(drives).sum(-1, keepdim=True)
 
@@ -167,10 +155,10 @@ class Window:
     padding: tuple[int, ...]
     """Zeros on both sides of every axis."""
 
-    def pad(self, images: Tensor, channels: int = 0) -> Tensor:
-        """With the zeros around them, and behind the last channel."""
+    def pad(self, images: Tensor) -> Tensor:
+        """With the zeros around them."""
         margins = [margin for padding in reversed(self.padding) for margin in (padding, padding)]
-        return functional.pad(images, (*margins, 0, channels)) if channels or any(margins) else images
+        return functional.pad(images, margins) if any(margins) else images
 
     def convolve(self, images: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
         """(images, outputs, *positions), channels last in memory: oneDNN's grouped kernels are fastest so."""
@@ -281,12 +269,6 @@ class TapReader(Reader):
             seen = self._window.shifted(padded, tap, sizes).unflatten(-1, (part.groups, self._blocks, -1))
             found = seen.flatten(0, -4).movedim(0, 2) @ matrix
             yield found.unflatten(-1, (-1, part.outputs)), slice(tap * self._blocks, (tap + 1) * self._blocks)
-
-    def spread(self, each: Tensor) -> Tensor:
-        return each.permute(1, 2, 0, 3)[:, :, None]
-
-    def as_result(self, each: Tensor) -> Tensor:
-        return each
 
     def row_sums(self, drives: Tensor) -> Tensor:
         return self._window.row_sums(drives, self._partition.groups).permute(1, 0, 3, 2).flatten(1, 2)

@@ -19,12 +19,10 @@ from mdls_cosim.devices import Ohmic, Sinh
 from mdls_cosim.errors import ConvergenceError, InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.fidelity.cell_law import cell_law
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import RESISTANCES, TileSpec
 from mdls_cosim.tiles.cells import AnyCell
 
 Floats = NDArray[np.float64]
-
-RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
 
 # Where the search begins unless told: wires of 1 ohm a segment, ends of 10 ohm, a cell of 1 /V.
 _START = (1.0, 1.0, 10.0, 10.0)
