@@ -1,4 +1,4 @@
-"""What digital corrections take back of drift and of IR drop: the accuracy of a small CNN on handwritten digits.
+"""What digital corrections take back of drift and of IR drop: the accuracy of the demo's CNN on handwritten digits.
 
     python benchmarks/compensation.py
 
@@ -9,13 +9,12 @@ converters), and for every wire resistance of ohmic cells (6-bit converters, cal
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
 
 from mdls_cosim.analog import Adc, Dac, Hardware, Moment
+from mdls_cosim.cli.demo import trained_cnn
 from mdls_cosim.devices.variability import Variability
-from mdls_cosim.network import calibrate_columns, compensate_drift, convert, evaluate, on_rung, train
+from mdls_cosim.network import calibrate_columns, compensate_drift, convert, evaluate, on_rung
+from mdls_cosim.network.data import digits
 from mdls_cosim.tiles import TileSpec
 
 TIMES = ("20 s", "1 hour", "1 day", "30 day", "1 year")
@@ -24,37 +23,12 @@ CHIPS = 5
 CALIBRATION = 256  # images
 
 
-def digits(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    pixels, labels = load_digits(return_X_y=True)
-    images, numbers = torch.as_tensor(pixels.reshape(-1, 1, 8, 8) / 16.0).float(), torch.as_tensor(labels).long()
-    kept, tested = train_test_split(range(len(labels)), test_size=0.25, stratify=labels, random_state=seed)
-    return (images[kept], numbers[kept]), (images[tested], numbers[tested])
-
-
-def trained(data: tuple[Tensor, Tensor], seed: int) -> nn.Module:
-    """The network of `mdls-cosim demo`."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1, bias=False),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 32, 3, padding=1, bias=False),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(128, 32, bias=False),
-        nn.ReLU(),
-        nn.Linear(32, 10, bias=False),
-    )
-    train(model, data, 20, 3e-3, seed)
-    return model
-
-
 def main() -> None:
     torch.set_num_threads(1)
-    training, test = digits(0)
+    data = digits()
+    training, test = data.train, data.test
     some = training[0][:CALIBRATION]
-    digital = trained(training, 0)
+    digital = trained_cnn(training, seed=0)
     print(f"float                  {evaluate(digital, test, 1)}")
 
     phase_change = Hardware(

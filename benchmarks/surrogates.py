@@ -27,6 +27,7 @@ from torch import Tensor
 from mdls_cosim.characterize import CONDUCTANCE_CLASSES, draw_conductances, draw_inputs
 from mdls_cosim.devices import ExponentialSelector, Nmos, Ohmic, PassiveTio2, PolynomialRead, Sinh
 from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.fidelity.products import Products
 from mdls_cosim.surrogates import Domain, RowResponses, SeriesSurrogate, Surrogate
 from mdls_cosim.surrogates.parameters import Reads
 from mdls_cosim.surrogates.series import Terms
@@ -278,13 +279,7 @@ def rungs(case: Case, train: Draw, surrogate: Surrogate) -> dict[str, Callable[[
         """The surrogate's additive part alone."""
         terms = Terms(case.spec, conductances, surrogate.coefficients["amplitude"][0])
         alone = {**surrogate.coefficients, "slope": (0.0, 0.0, 0.0), "square": (0.0, 0.0)}
-        powers = terms.matrices(alone).additive.float()
-
-        def read(voltages: Tensor) -> Tensor:
-            cube = voltages**3
-            return torch.cat([voltages, cube, cube * voltages.square()], -1) @ powers
-
-        return read
+        return Products(terms.products(alone).direct.shortened(case.amplitude, 2e-4)).to(torch.empty(())).currents
 
     def ideal(conductances: Tensor) -> Callable[[Tensor], Tensor]:
         cells = conductances.float()

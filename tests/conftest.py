@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 # Before the first import of numpy or torch: many small matrices in many workers want one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,6 +32,24 @@ def _no_ngspice() -> str | None:
     except SpiceNotFound as error:
         return str(error)
     return None
+
+
+# Each sets up something that takes long, once for all of its tests. Not by marks: pytest 9.2 takes the group out of the
+# names by which pytest-xdist 3.8 hands tests to workers.
+ON_ONE_WORKER = ("tests/e2e/test_demo.py", "tests/e2e/test_campaign.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests one by one to whichever worker is free, but those of such a file to one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileWhereItPays(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in ON_ONE_WORKER else nodeid
+
+    return ByFileWhereItPays(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

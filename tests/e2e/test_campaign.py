@@ -26,7 +26,7 @@ from mdls_cosim.dataset import Dataset
 from mdls_cosim.errors import SpiceError
 from mdls_cosim.spice import Deck
 
-pytestmark = [pytest.mark.ngspice, pytest.mark.xdist_group("campaign")]
+pytestmark = pytest.mark.ngspice
 
 PLAN = """
 seed = 3

@@ -14,8 +14,8 @@ from mdls_cosim.cli import demo as demo_command
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.surrogates import load
 
-# One worker runs the demo once for all tests of this file.
-pytestmark = [pytest.mark.ngspice, pytest.mark.xdist_group("demo")]
+# One worker runs the demo once for all tests of this file: see tests/conftest.py.
+pytestmark = pytest.mark.ngspice
 
 
 @pytest.fixture(scope="module")

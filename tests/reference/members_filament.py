@@ -97,36 +97,25 @@ def jart_contact(volts: float, kelvin: float, density: float) -> float:
 
 
 def jart_point(voltage: float, x: float, ambient: float) -> tuple[float, float, float, float, float]:
-    """Current [A], V_s [V], T [K] as magnitudes, N [1/m^3] and R_disc [ohm], by halving V_s."""
+    """Current [A], V_s [V], T [K] as magnitudes, N [1/m^3] and R_disc [ohm], by halving the current."""
     density = 0.012e26 * (17 / 0.012) ** x
     sigma = 2 * Q * 4.4e-6 * AREA
     disc, plug = 0.45e-9 / (density * sigma), (3.2e-9 - 0.45e-9) / (19e26 * sigma)
     warming = 1.2e7 * (46 / 42) ** 2 * (0.35 if voltage > 0 else 1.0)
     cubic = 740.0**2 * 4.1e-3 * 85000.0
     size = abs(voltage)
-
-    def flow(volts: float) -> float:
-        """Through the resistances, by Newton's method: the cubic is convex, and the start lies above the root."""
-        current = (size - volts) / (disc + plug + 600.0 + 740.0)
-        for _ in range(60):
-            left = current * (disc + plug + 600.0 + 740.0 + cubic * current**2) - (size - volts)
-            step = left / (disc + plug + 600.0 + 740.0 + 3 * cubic * current**2)
-            current -= step
-            if abs(step) <= 1e-16 * abs(current):
-                break
-        return current
-
-    low, high = 0.0, size
+    # The contact takes what the resistances leave, which falls as the current rises.
+    low, high = 0.0, size / (disc + plug + 600.0 + 740.0)
     for _ in range(200):
-        volts = (low + high) / 2
-        current = flow(volts)
+        current = (low + high) / 2
+        volts = size - current * (disc + plug + 600.0 + 740.0 + cubic * current**2)
         kelvin = ambient + current * (volts + current * (disc + plug)) * warming
-        if volts in (low, high):  # no number in between
+        if current in (low, high):  # no number in between
             break
-        if jart_contact(math.copysign(volts, voltage), kelvin, density) < current:
-            low = volts
+        if volts <= 0 or jart_contact(math.copysign(volts, voltage), kelvin, density) < current:
+            high = current
         else:
-            high = volts
+            low = current
     return current, volts, kelvin, density, disc
 
 

@@ -19,6 +19,7 @@ from mdls_cosim.analog.layer import AnalogLayer, Moment
 from mdls_cosim.analog.linear import AnalogLinear, AnalogMatrix
 from mdls_cosim.analog.mapping import Mapping
 from mdls_cosim.analog.partition import Partition
+from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
 from mdls_cosim.analog.recurrent import AnalogGRU, AnalogGRUCell, AnalogLSTM, AnalogLSTMCell, AnalogRNN, AnalogRNNCell
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "AnalogLinear",
     "AnalogMatrix",
     "AnalogMultiheadAttention",
+    "AnalogProduct",
     "AnalogRNN",
     "AnalogRNNCell",
     "AnalogTransformerEncoderLayer",
@@ -50,6 +52,7 @@ __all__ = [
     "IdealDac",
     "LogarithmicAdc",
     "Mapping",
+    "MatrixProduct",
     "Moment",
     "Partition",
     "PulseWidthDac",

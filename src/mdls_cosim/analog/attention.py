@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdls_cosim.analog.composite import Composite, matrix
+from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
 from mdls_cosim.errors import InputError
 
 
@@ -18,22 +19,27 @@ class AnalogMultiheadAttention(Composite):
         A = softmax(Q K^T / sqrt(head_dim) + mask),  y = W_o (A V) + b_o
         Q, K, V = W_q query + b_q, W_k key + b_k, W_v value + b_v
 
-    On tiles: W_q, W_k, W_v and W_o (`q_proj`, `k_proj`, `v_proj`, `out_proj`). Digital: both products of attention,
-    Q K^T and A V, whose two factors change with every input; softmax, masks, dropout, biases.
+    On tiles: W_q, W_k, W_v and W_o (`q_proj`, `k_proj`, `v_proj`, `out_proj`), and with `Hardware(attention="tiles")`
+    both products of attention (`scores` and `mixture`): K^T and V of every sequence and head are written to tiles of
+    their own, Q / sqrt(head_dim) and A are their inputs. Keys that no query may see, and their values, are not written:
+    their cells hold what stands for zero. Digital: softmax, masks, dropout, biases; by default both products too.
 
     Args:
-        hardware: tiles, mapping and periphery; None: the matrices stay digital.
+        hardware: tiles, mapping and periphery; None: all of it stays digital.
         seed: draws the spread of the cells.
         digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
 
     Raises:
-        InputError: inputs or masks of the wrong shape, nested tensors, `is_causal` without its mask.
+        InputError: inputs or masks of the wrong shape, nested tensors, `is_causal` without its mask; with products on
+            tiles a query that may see no key, of which torch makes NaN.
     """
 
     digital_kind = nn.MultiheadAttention
     q_proj: nn.Module
     k_proj: nn.Module
     v_proj: nn.Module
+    scores: nn.Module
+    mixture: nn.Module
 
     def _take(self, digital: Any) -> None:
         self.embed_dim: int = digital.embed_dim
@@ -50,6 +56,8 @@ class AnalogMultiheadAttention(Composite):
         for name, weight, bias in zip(names, weights, biases, strict=True):
             self.add_module(name, matrix(weight, bias))
         self.out_proj = matrix(digital.out_proj.weight, digital.out_proj.bias)
+        self.scores = MatrixProduct()
+        self.mixture = MatrixProduct()
         self.bias_k: nn.Parameter | None = digital.bias_k
         self.bias_v: nn.Parameter | None = digital.bias_v
 
@@ -100,13 +108,20 @@ class AnalogMultiheadAttention(Composite):
             mask = functional.pad(mask, (0, key.shape[-2] - mask.shape[-1]))
         share = self.dropout if self.training else 0.0
         weights = None
-        if need_weights:
-            scores = (query / query.shape[-1] ** 0.5) @ key.mT
+        if need_weights or self._products_on_tiles:
+            if mask is not None and self._products_on_tiles:
+                unseen = (mask == float("-inf")).all(-2)[..., None]
+                key, value = key.masked_fill(unseen, 0.0), value.masked_fill(unseen, 0.0)
+            scores = _multiply(self.scores, query / query.shape[-1] ** 0.5, key.mT)
             weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), share)
-            outputs = weights @ value
+            outputs = _multiply(self.mixture, weights, value)
         else:
             outputs = functional.scaled_dot_product_attention(query, key, value, mask, share)
-        return outputs.transpose(1, 2).flatten(2), weights
+        return outputs.transpose(1, 2).flatten(2), weights if need_weights else None
+
+    @property
+    def _products_on_tiles(self) -> bool:
+        return isinstance(self.scores, AnalogProduct) or isinstance(self.mixture, AnalogProduct)
 
     def _mask(
         self, attn: Tensor | None, padding: Tensor | None, batch: int, queries: int, keys: int, dtype: torch.dtype
@@ -130,7 +145,14 @@ class AnalogMultiheadAttention(Composite):
         return mask
 
     def extra_repr(self) -> str:
-        return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}, attention=digital"
+        return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
+
+
+def _multiply(product: nn.Module, inputs: Tensor, weights: Tensor) -> Tensor:
+    """A product over (batch, heads, …), in as many writes as it takes."""
+    if not isinstance(product, AnalogProduct):
+        return product(inputs, weights)
+    return torch.cat([product(*part) for part in product.parts(inputs, weights)])
 
 
 def _thirds(parameter: nn.Parameter) -> list[nn.Parameter]:
@@ -151,9 +173,10 @@ class AnalogTransformerEncoderLayer(Composite):
 
         x = norm1(x + attention(x)),  y = norm2(x + W_2 f(W_1 x + b_1) + b_2);  or norm_first
 
-    On tiles: the four matrices of `self_attn`, `linear1` and `linear2`. Digital: attention itself, norms, the
-    activation f, the sums, dropout. Never torch's fused kernel, which would pass the tiles over; it takes no nested
-    tensors, so where torch's `nn.TransformerEncoder` would give zeros at padded positions, these hold numbers.
+    On tiles: the four matrices of `self_attn`, `linear1` and `linear2`, and the products of attention where the
+    hardware says so. Digital: the rest of attention, norms, the activation f, the sums, dropout. Never torch's fused
+    kernel, which would pass the tiles over; it takes no nested tensors, so where torch's `nn.TransformerEncoder` would
+    give zeros at padded positions, these hold numbers.
 
     Args:
         hardware: tiles, mapping and periphery; None: the matrices stay digital.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -12,6 +13,7 @@ from torch.nn.utils import parametrize
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
 from mdls_cosim.analog.linear import AnalogLinear
+from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
 
 
 class Composite(nn.Module):
@@ -52,9 +54,14 @@ class Composite(nn.Module):
             part.training = training
         if hardware is not None:
             open_composites(self)
-            matrices = {part: name for name, part in self.named_modules() if type(part) is nn.Linear}
-            seeds = {part: layer_seed(seed, name) for part, name in matrices.items()}
-            replace_modules(self, {part: AnalogLinear.from_linear(part, hardware, seeds[part]) for part in matrices})
+            makers: dict[type[nn.Module], Callable[[Any, Hardware, int], AnalogLayer]]
+            makers = {nn.Linear: AnalogLinear.from_linear}
+            if hardware.attention == "tiles":
+                makers[MatrixProduct] = AnalogProduct.from_digital
+            found = {part: name for name, part in self.named_modules() if type(part) in makers}
+            replace_modules(
+                self, {part: makers[type(part)](part, hardware, layer_seed(seed, name)) for part, name in found.items()}
+            )
 
     @classmethod
     def from_digital(cls, digital: nn.Module, hardware: Hardware, seed: int = 0) -> Self:

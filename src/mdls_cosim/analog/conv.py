@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
-from mdls_cosim.analog.readers import ConvolutionReader, MatrixReader, Reader, TapReader, Window
+from mdls_cosim.analog.readers import ConvolutionReader, LaidTerm, MatrixReader, Reader, TapReader, Window
 from mdls_cosim.errors import InputError
 
 Size = int | tuple[int, ...]
@@ -82,14 +83,14 @@ class _Sliding(AnalogLayer):
     def _vectors(self, images: Tensor) -> Tensor:
         return self.window.vectors(images, self.groups)
 
-    def _linear_reader(self, matrix: Tensor) -> Reader:
+    def _product_reader(self, terms: Sequence[LaidTerm]) -> Reader:
         match self.partition.order:
             case "channels":
-                return ConvolutionReader(self.layout, matrix, self.window)
+                return ConvolutionReader(self.layout, terms, self.window)
             case "taps":
-                return TapReader(self.layout, matrix, self.window)
+                return TapReader(self.layout, terms, self.window)
             case "dense":
-                return MatrixReader(self.layout, matrix, self._vectors)
+                return MatrixReader(self.layout, terms, self._vectors)
 
     def _assemble(self, results: Tensor, items: Tensor) -> Tensor:
         # Pixel by pixel, as channels-last images are in memory.

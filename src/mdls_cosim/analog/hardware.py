@@ -66,6 +66,9 @@ class Hardware(Config):
     """Spread, errors and ageing of the cells; nothing: every cell holds its target exactly, for ever."""
     cycles: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Switching cycles that every cell has behind it (`Endurance`)."""
+    attention: Literal["digital", "tiles"] = "digital"
+    """Where the two products of attention are computed, Q K^T and A V: on `tiles`, K and V are written to them for
+    every sequence and head; see `AnalogProduct`."""
     read_noise: Literal["every read", "frozen", "off"] = "every read"
     """When `ReadNoise` is drawn: for every vector, column and conversion anew (to first order, `read_noise.py`); once
     a moment, as other conductances (`Moment.read` redraws it); or never."""

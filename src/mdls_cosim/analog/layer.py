@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -16,10 +16,10 @@ from mdls_cosim.analog.adc import AdcErrors, full_scale_from
 from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import IdealDac, Read
 from mdls_cosim.analog.hardware import Hardware
-from mdls_cosim.analog.mapping import scale_weights
+from mdls_cosim.analog.mapping import Scaling, scale_weights
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
-from mdls_cosim.analog.readers import Layout, MatrixReader, Reader, TileReader
+from mdls_cosim.analog.readers import CONVERSIONS, LaidTerm, Layout, MatrixReader, Reader, TileReader
 from mdls_cosim.devices.variability import ReadNoise
 from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
@@ -88,10 +88,14 @@ class _Reading(NamedTuple):
 
     key: tuple[Any, ...]
     reader: Reader
+    reaches: float
+    """Rows up to this voltage [V] stay where the tile model holds."""
+    inside: bool
+    """It was made for such rows."""
     linear: bool
+    programmed: Programmed | None
+    """What it reads; None where that is left behind, products being all that a read needs."""
     errors: AdcErrors | None
-    decode: Tensor
-    """What one unit of the digital sum counts in the output; broadcasts to it."""
     zero: float
     """What the row sums count, where the zero of a weight is subtracted digitally."""
     noise: CellNoise | None
@@ -162,31 +166,41 @@ class AnalogLayer(nn.Module, ABC):
         """What happened to cells in the last programming, by its name."""
         self.outside: dict[str, int] = {}
         self._tiles: _Tiles | None = None
+        self._counted: tuple[Any, ...] | None = None  # the tiles of this key are in `outside`
         self._reading: _Reading | None = None
         self._samples: Tensor | None = None
         self._generators: dict[str, torch.Generator] = {}
-        spec, mapping = hardware.spec, hardware.weight_mapping
-        matrix = self._matrix(groups)
-        _, inputs, outputs = matrix.shape
-        width = mapping.outputs_per_tile(spec.cols)
-        self.partition = Partition.of(groups, inputs, outputs, spec.rows, width, taps, hardware.row_order)
-        part = self.partition
+        if not weight.numel():
+            raise InputError("a layer without weights has nothing to put on tiles", value=tuple(weight.shape))
         exact: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
-        shape = (mapping.slices * mapping.arrays, *part.tiles, spec.rows, spec.cols)
-        each = (part.groups, 1, part.outputs)
-        self.register_buffer("conductances", torch.zeros(shape, **exact))
-        self.register_buffer("weight_scale", torch.ones(each, **exact))
-        self.register_buffer("rows_at", part.linear_rows().to(weight.device))
-        self.register_buffer("columns_at", part.linear_columns().to(weight.device))
+        self._lay_out(self._matrix(groups), taps)
         self.register_buffer("input_peak", torch.zeros((), **exact))
         self.register_buffer("current_peak", torch.zeros((), **exact))
         self.register_buffer("inputs_signed", torch.zeros((), dtype=torch.bool, device=weight.device))
-        self.register_buffer("gain", torch.ones(each, **exact))
-        self.register_buffer("shift", torch.zeros(each, **exact))
         self.register_buffer("reference_current", torch.zeros((), **exact))
         self.register_buffer("chip_seed", torch.zeros((), dtype=torch.int64, device=weight.device))
         self.register_buffer("shared_scale", torch.zeros((), **exact))
         self.register_buffer("tally", torch.zeros(6, dtype=torch.int64, device=weight.device), persistent=False)
+
+    def _lay_out(self, matrix: Float[Tensor, "groups inputs outputs"], taps: int = 1, persistent: bool = True) -> None:
+        """Room for a chip of this shape."""
+        spec, mapping = self.hardware.spec, self.hardware.weight_mapping
+        width = mapping.outputs_per_tile(spec.cols)
+        groups, inputs, outputs = matrix.shape
+        self.partition = Partition.of(groups, inputs, outputs, spec.rows, width, taps, self.hardware.row_order)
+        part = self.partition
+        shape = (mapping.slices * mapping.arrays, *part.tiles, spec.rows, spec.cols)
+        each = (part.groups, 1, part.outputs)
+        buffers = {
+            "conductances": matrix.new_zeros(shape),
+            "weight_scale": matrix.new_ones(each),
+            "rows_at": part.linear_rows().to(matrix.device),
+            "columns_at": part.linear_columns().to(matrix.device),
+            "gain": matrix.new_ones(each),
+            "shift": matrix.new_zeros(each),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=persistent)
 
     def _matrix(self, groups: int) -> Float[Tensor, "groups inputs outputs"]:
         """The weights as a matrix; of (outputs, inputs of a group, *kernel)."""
@@ -206,7 +220,7 @@ class AnalogLayer(nn.Module, ABC):
         matrix = self._matrix(part.groups)
         if not bool(torch.isfinite(matrix).all()):
             raise InputError("weights that are not finite cannot be programmed", where=type(self).__name__)
-        scaled = scale_weights(matrix, hardware.scaling, hardware.weight_clip, self.network_scale)
+        scaled = scale_weights(matrix, self._scaling, hardware.weight_clip, self.network_scale)
         planes = lowest + (highest - lowest) * mapping.shares(scaled.weights)
         if hardware.placement == "permuted":
             rows, columns = part.permuted(planes.sum((0, 1)))
@@ -225,6 +239,10 @@ class AnalogLayer(nn.Module, ABC):
         self.reference_current.zero_()
         self.chip_seed.fill_(seed)
         self.at(Moment())
+
+    @property
+    def _scaling(self) -> Scaling | Literal["group"]:
+        return self.hardware.scaling
 
     @property
     def network_scale(self) -> float | None:
@@ -265,15 +283,22 @@ class AnalogLayer(nn.Module, ABC):
 
     def programmed(self) -> Programmed:
         """The chip on the rung of the hardware; derived from the conductances, so never saved or copied."""
-        key = (self.hardware, self.moment, self.conductances, self.conductances._version)
+        key = self._tiles_key
         if self._tiles is None or not _same(self._tiles.key, key):
             # Outside inference mode, or tiles first read there could never be differentiated through later.
             with torch.inference_mode(False), torch.no_grad():
                 model = self.hardware.tile_model(self.moment.temperature)
                 programmed = model.program(self.present_conductances().detach().clone())
-            self._add_outside({}, programmed)
+            if self._counted is None or not _same(self._counted, key):
+                self._add_outside({}, programmed)
+                self._counted = key
             self._tiles = _Tiles(key, programmed)
         return self._tiles.programmed
+
+    @property
+    def _tiles_key(self) -> tuple[Any, ...]:
+        """What programmed tiles depend on."""
+        return self.hardware, self.moment, self.conductances, self.conductances._version
 
     @property
     def layout(self) -> Layout:
@@ -368,9 +393,9 @@ class AnalogLayer(nn.Module, ABC):
         vectors = self._vectors(self._images(drive.reads[0].slices[0][1])) * self.hardware.read_voltage
         return self.partition.to_rows(vectors, self.rows_at)
 
-    def vectors(self, inputs: Tensor) -> Float[Tensor, "groups vectors inputs"]:
-        """Every vector of activations that `inputs` put to the weights; their order is that of `row_voltages`."""
-        return self._vectors(self._images(self.items(inputs)))
+    def vectors(self, items: Tensor) -> Float[Tensor, "groups vectors inputs"]:
+        """Every vector of activations that items put to the weights; their order is that of `row_voltages`."""
+        return self._vectors(self._images(items))
 
     def reads(self, vectors: Float[Tensor, "groups vectors inputs"]) -> tuple[Read, ...]:
         """The reads that vectors of activations become, slice by slice whatever the cells.
@@ -402,9 +427,9 @@ class AnalogLayer(nn.Module, ABC):
     @abstractmethod
     def _vectors_per_item(self, items: Tensor) -> int: ...
 
-    def _linear_reader(self, matrix: Tensor) -> Reader:
-        """Of tiles whose effective matrix is (conversions, groups, row_tiles, inputs_per_tile, outputs)."""
-        return MatrixReader(self.layout, matrix, self._vectors)
+    def _product_reader(self, terms: Sequence[LaidTerm]) -> Reader:
+        """Of tiles whose reads are matrix products."""
+        return MatrixReader(self.layout, terms, self._vectors)
 
     @property
     def adc_step(self) -> float | None:
@@ -444,16 +469,18 @@ class AnalogLayer(nn.Module, ABC):
             if self.calibrating or not self.calibrated:
                 self._calibrate(wide)
             reading = self._current_reading(wide)
+            decode, added = self._decode(reading.reader, wide), self._added(reading.reader, wide)
             chunks = list(self._chunks(wide, reading.reader))
             if len(chunks) == 1:
-                results = self._read(wide, reading)
+                results = self._read(wide, reading, decode, added)
             elif torch.is_grad_enabled():
-                results = torch.cat([self._read(chunk, reading) for chunk in chunks], reading.reader.vector_dim)
+                parts = [self._read(chunk, reading, decode, added) for chunk in chunks]
+                results = torch.cat(parts, reading.reader.vector_dim)
             else:  # straight to where they belong
                 vectors = [len(chunk) * self._vectors_per_item(chunk) for chunk in chunks]
                 results = reading.reader.room(sum(vectors), wide)
                 for chunk, place in zip(chunks, results.split(vectors, reading.reader.vector_dim), strict=True):
-                    self._read(chunk, reading, place)
+                    self._read(chunk, reading, decode, added, place)
             results = results.movedim(reading.reader.vector_dim, 0)
         return self._assemble(results, items).to(items.dtype)
 
@@ -466,22 +493,20 @@ class AnalogLayer(nn.Module, ABC):
         return len(self.layout.place_values())
 
     def _current_reading(self, items: Tensor) -> _Reading:
-        """The reader of the tiles as they are; its parts stay until something that they depend on changes."""
-        programmed, hardware = self.programmed(), self.hardware
-        linear = programmed.matrix is not None and programmed.within(hardware.read_voltage * self._largest_drive(items))
+        """The reader of the tiles as they are; it stays until something that it depends on changes."""
+        largest = self.hardware.read_voltage * self._largest_drive(items)
         key = (
-            programmed,
-            hardware,
-            linear,
+            *self._tiles_key,
             items.dtype,
             items.device,
             self.calibrating,
-            *(each._version for each in (self.current_peak, self.input_peak, self.gain, self.shift, self.chip_seed)),
+            *(each._version for each in (self.current_peak, self.input_peak, self.chip_seed)),
         )
-        if self._reading is None or not _same(self._reading.key, key):
+        reading = self._reading
+        if reading is None or not _same(reading.key, key) or (largest <= reading.reaches) != reading.inside:
             with torch.inference_mode(False), torch.no_grad():
-                self._reading = self._new_reading(key, programmed, linear, items)
-        return self._reading
+                self._reading = reading = self._new_reading(key, largest, items)
+        return reading
 
     def _largest_drive(self, items: Tensor) -> float:
         """Of any row, in read voltages."""
@@ -489,14 +514,18 @@ class AnalogLayer(nn.Module, ABC):
             return 1.0
         return float(items.detach().abs().max()) / self._dac_full_scale
 
-    def _new_reading(self, key: tuple[Any, ...], programmed: Programmed, linear: bool, items: Tensor) -> _Reading:
-        hardware, mapping, part = self.hardware, self.hardware.weight_mapping, self.partition
+    def _new_reading(self, key: tuple[Any, ...], largest: float, items: Tensor) -> _Reading:
+        hardware, mapping, part, programmed = (
+            self.hardware,
+            self.hardware.weight_mapping,
+            self.partition,
+            self.programmed(),
+        )
         lowest, highest = hardware.conductance_range
-        unit = hardware.adc.unit(self._currents_signed)
-        per_ampere = unit / self._adc_full_scale
-        reader = self._reader(programmed, linear, per_ampere, items)
-        decode = self._dac_full_scale * self.weight_scale * self.gain
-        decode = decode / (hardware.read_voltage * per_ampere * (highest - lowest) * mapping.unit)
+        per_ampere = self._per_ampere
+        reaches = programmed.largest_voltage
+        inside = largest <= reaches
+        reader = self._reader(programmed, inside, per_ampere, items)
         zero = 0.0
         if mapping.planes == 1:
             zero = (lowest + (highest - lowest) * mapping.zero) * hardware.read_voltage * per_ampere
@@ -514,22 +543,47 @@ class AnalogLayer(nn.Module, ABC):
 
             errors = errors.apply(at_outputs)
         noise = self._cell_noise(programmed, reader, per_ampere, items)
-        return _Reading(key, reader, linear, errors, reader.as_result(decode.to(items)), zero, noise)
+        linear = inside and programmed.matrix is not None
+        read = programmed if isinstance(reader, TileReader) else None
+        if read is None and not self.calibrating:
+            self._tiles = None  # several times as large as the products; programmed again where it is asked for
+        return _Reading(key, reader, reaches, inside, linear, read, errors, zero, noise)
 
-    def _reader(self, programmed: Programmed, linear: bool, per_ampere: float, items: Tensor) -> Reader:
-        if linear and programmed.matrix is not None:
-            matrix = self.layout.matrix(programmed.matrix) * (self.hardware.read_voltage * per_ampere)
-            return self._linear_reader(matrix.to(items))
+    @property
+    def _per_ampere(self) -> float:
+        """What one ampere counts in the units of the ADC."""
+        return self.hardware.adc.unit(self._currents_signed) / self._adc_full_scale
+
+    def _decode(self, reader: Reader, items: Tensor) -> Tensor:
+        """What one unit of the digital sum counts in the output; broadcasts to the results."""
+        hardware = self.hardware
+        lowest, highest = hardware.conductance_range
+        unit = hardware.read_voltage * self._per_ampere * (highest - lowest) * hardware.weight_mapping.unit
+        return reader.as_result((self.weight_scale * self.gain * (self._dac_full_scale / unit)).to(items))
+
+    def _reader(self, programmed: Programmed, inside: bool, per_ampere: float, items: Tensor) -> Reader:
+        # The noise of non-linear cells is found from the voltages of their tiles.
+        by_products = inside and (programmed.matrix is not None or not self._draws_cell_noise)
+        products = programmed.products if by_products else None
+        if products is not None:
+            return self._product_reader(
+                self.layout.products(products.scaled(self.hardware.read_voltage, per_ampere), items)
+            )
         part = self.partition
         scale = torch.full((self._conversions, part.groups, part.row_tiles, 1), per_ampere).to(items)
         return TileReader(self.layout, programmed, self._vectors, self.hardware.read_voltage, scale)
 
+    @property
+    def _draws_cell_noise(self) -> bool:
+        hardware = self.hardware
+        return hardware.read_noise == "every read" and any(
+            isinstance(effect, ReadNoise) for effect in hardware.variability.effects
+        )
+
     def _cell_noise(self, programmed: Programmed, reader: Reader, per_ampere: float, items: Tensor) -> CellNoise | None:
         """The read noise of the cells, where the hardware has any that is drawn at every read."""
         hardware = self.hardware
-        if hardware.read_noise != "every read" or not any(
-            isinstance(effect, ReadNoise) for effect in hardware.variability.effects
-        ):
+        if not self._draws_cell_noise:
             return None
         sigma = hardware.variability.scatter(*self._read_at)
         cells, spec = programmed.conductances, hardware.tile_model(self.moment.temperature).spec
@@ -542,14 +596,20 @@ class AnalogLayer(nn.Module, ABC):
         ideal = hardware.rung == "ideal"
         terms = OhmicNoise.without_wires(sigma) if ideal else OhmicNoise.of(spec, cells, sigma)
         unit = hardware.read_voltage * per_ampere
-        return LinearNoise(self.layout, self._linear_reader, terms, programmed.matrix, unit, items)
 
-    def _read(self, items: Tensor, reading: _Reading, out: Tensor | None = None) -> Tensor:
+        def make_reader(matrix: Tensor) -> Reader:
+            return self._product_reader([LaidTerm.linear(matrix)])
+
+        return LinearNoise(self.layout, make_reader, terms, programmed.matrix, unit, items)
+
+    def _read(
+        self, items: Tensor, reading: _Reading, decode: Tensor, added: Tensor | None, out: Tensor | None = None
+    ) -> Tensor:
         """Results of the items as the reader lays them, to `out` if given."""
         hardware, reader = self.hardware, reading.reader
         drive = hardware.dac.drive(items, self._dac_full_scale, bool(self.inputs_signed), reading.linear)
         results = None
-        before = dict(getattr(self.programmed(), "outside", {}))
+        before = dict(getattr(reading.programmed, "outside", {}))
         for read in drive.reads:
             found = self._converted(read, reading, items)
             if reading.zero:
@@ -558,15 +618,14 @@ class AnalogLayer(nn.Module, ABC):
             found = found if read.weight == 1 else found * read.weight
             results = found if results is None else results + found
         assert results is not None
-        if not reading.linear:
-            self._add_outside(before, self.programmed())
+        if reading.programmed is not None:
+            self._add_outside(before, reading.programmed)
         self._count(0, len(items) * self._vectors_per_item(items) * len(drive.reads))
         self._count(1, items.numel())
         self._count(2, drive.saturated)
-        added = self._added(reader, results)
         if added is None:
-            return torch.mul(results, reading.decode, out=out)
-        return torch.addcmul(added, results, reading.decode, out=out)
+            return torch.mul(results, decode, out=out)
+        return torch.addcmul(added, results, decode, out=out)
 
     def _added(self, reader: Reader, like: Tensor) -> Tensor | None:
         """Bias and digital correction."""
@@ -591,7 +650,7 @@ class AnalogLayer(nn.Module, ABC):
             where = charges[0][1]
             charge = _charge(read, [current for current, _ in charges])
             if self.disturbance is not None:
-                unit = adc.unit(signed) / self._adc_full_scale
+                unit = self._per_ampere
                 charge = charge + unit * self.disturbance(read, charge / unit, where, reader.tile_dim).to(charge)
             if noise is not None:
                 charge = charge + next(noise)
@@ -601,13 +660,13 @@ class AnalogLayer(nn.Module, ABC):
             codes, saturated = adc.convert(charge, signed, errors, generator)
             self._count(3, self._conversions_of(codes))
             self._count(4, saturated)
-            merged = _merged(codes, values)
-            if accumulator.bits is None:
-                dim = reader.tile_dim
-                summed = merged.sum(dim) if merged.shape[dim] > 1 else merged.squeeze(dim)
-                total = summed if total is None else total + summed
+            dim = reader.tile_dim
+            if accumulator.bits is None:  # over the many row tiles first
+                summed = codes.sum(dim) if codes.shape[dim] > 1 else codes.squeeze(dim)
+                merged = _merged(summed, values, CONVERSIONS - 1)
+                total = merged if total is None else total + merged
             else:
-                kept.append(merged)
+                kept.append(_merged(codes, values, CONVERSIONS))
         if total is not None:
             return total
         found, saturated = accumulator.add(torch.cat(kept, reader.tile_dim), reader.tile_dim)
@@ -647,7 +706,8 @@ class AnalogLayer(nn.Module, ABC):
             return
         programmed = self.programmed()
         linear = programmed.matrix is not None
-        reader = self._reader(programmed, linear, 1.0, items)
+        inside = self.hardware.read_voltage * self._largest_drive(items) <= programmed.largest_voltage
+        reader = self._reader(programmed, inside, 1.0, items)
         for chunk in self._chunks(items, reader):
             drive = self.hardware.dac.drive(chunk, self._dac_full_scale, bool(self.inputs_signed), linear)
             for read in drive.reads:
@@ -679,7 +739,12 @@ class AnalogLayer(nn.Module, ABC):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tiles": None, "_reading": None, "_generators": {}, "_samples": None}
+        fresh = dict.fromkeys(("_tiles", "_counted", "_reading", "_samples"))
+        return {**self.__dict__, **fresh, "_generators": {}}
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*arguments, **named)
+        self._generators = {}  # another chip draws its noise from the beginning
 
     @property
     def arrays(self) -> int:
@@ -704,13 +769,13 @@ def _charge(read: Read, currents: list[Tensor]) -> Tensor:
     return charge
 
 
-def _merged(codes: Tensor, place_values: list[float]) -> Tensor:
-    """The digital sum over conversions."""
-    if place_values == [1.0]:
-        return codes.select(3, 0)
-    merged = place_values[0] * codes.select(3, 0)
+def _merged(codes: Tensor, place_values: list[float], dim: int) -> Tensor:
+    """The digital sum over conversions, which are the dimension `dim`."""
+    merged = codes.select(dim, 0)
+    if place_values[0] != 1:
+        merged = place_values[0] * merged
     for place, value in enumerate(place_values[1:], 1):
-        merged = merged + value * codes.select(3, place)
+        merged = torch.add(merged, codes.select(dim, place), alpha=value)
     return merged
 
 

@@ -103,6 +103,12 @@ class AnalogMatrix(AnalogLinear):
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """W x of `vectors` (inputs,) or (*batch, inputs, vectors), as torch's own `@`."""
-        if vectors.ndim == 1:
+        if vectors.ndim < 2:
             return self(vectors)
+        if vectors.shape[-2] != self.in_features:
+            raise InputError(
+                f"{type(self).__name__} @ x of the wrong shape",
+                value=tuple(vectors.shape),
+                limit=f"({self.in_features},) or (*batch, {self.in_features}, vectors)",
+            )
         return self(vectors.mT).mT

@@ -171,15 +171,18 @@ class Scaled(NamedTuple):
 
 
 def scale_weights(
-    matrix: Float[Tensor, "groups inputs outputs"], scaling: Scaling, clip: float | None, network: float | None = None
+    matrix: Float[Tensor, "groups inputs outputs"],
+    scaling: Scaling | Literal["group"],
+    clip: float | None,
+    network: float | None = None,
 ) -> Scaled:
-    """max |w| of a layer, column or network, or `clip` times the root mean square of that where it is less.
+    """max |w| of a layer, column, network or group, or `clip` times the root mean square of that where it is less.
 
     Args:
         network: the scale with scaling "network"; None: that of this layer.
     """
     groups, _, outputs = matrix.shape
-    over = (0, 1, 2) if scaling != "column" else (1,)
+    over = {"column": (1,), "group": (1, 2)}.get(scaling, (0, 1, 2))
     if not matrix.numel():
         return Scaled(matrix, matrix.new_ones((groups, 1, outputs)), 0)
     scale = matrix.abs().amax(over, keepdim=True)

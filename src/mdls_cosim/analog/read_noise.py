@@ -9,10 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mdls_cosim.analog.readers import Layout, Reader, TileReader
+from mdls_cosim.analog.readers import CONVERSIONS, Layout, Reader, TileReader
 from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
-
-_CONVERSIONS = 3  # the dimension of every partial; outputs are the last
 
 
 class CellNoise(ABC):
@@ -61,14 +59,14 @@ class CellNoise(ABC):
 
         if not self._shared:
             return normal(deviations.shape).mul_(deviations)
-        signal, offset = deviations.unflatten(_CONVERSIONS, (-1, 2)).unbind(_CONVERSIONS + 1)
+        signal, offset = deviations.unflatten(CONVERSIONS, (-1, 2)).unbind(CONVERSIONS + 1)
         tiles = self._tile_of_output.to(deviations.device)
         shape = torch.Size((*offset.shape[:-1], int(tiles[-1]) + 1))
         signal = normal(signal.shape).mul_(signal)
         offset = normal(shape).index_select(-1, tiles).mul_(offset)
         if self._layout.analog:
             return signal - offset
-        return torch.stack([signal, offset], _CONVERSIONS + 1).flatten(_CONVERSIONS, _CONVERSIONS + 1)
+        return torch.stack([signal, offset], CONVERSIONS + 1).flatten(CONVERSIONS, CONVERSIONS + 1)
 
 
 class LinearNoise(CellNoise):
@@ -109,9 +107,9 @@ class LinearNoise(CellNoise):
             return
         reader, curvature = self._wired
         for (variance, _), (both, where) in zip(squared, reader.partials(images), strict=True):
-            slope, current = both.chunk(2, _CONVERSIONS)
+            slope, current = both.chunk(2, CONVERSIONS)
             here = curvature[:, where]
-            yield variance + self._sum_planes(current * (slope + here * current), _CONVERSIONS)
+            yield variance + self._sum_planes(current * (slope + here * current), CONVERSIONS)
 
 
 class TileNoise(CellNoise):
@@ -129,4 +127,4 @@ class TileNoise(CellNoise):
     def _variances(self, images: Tensor) -> Iterator[Tensor]:
         voltages = self._reader.voltages(images).unsqueeze(-3).clamp(-self._largest, self._largest)
         variances = (self._noise(voltages) * self._per_ampere).square()
-        yield self._sum_planes(self._each_plane.currents(variances).movedim(0, _CONVERSIONS), _CONVERSIONS)
+        yield self._sum_planes(self._each_plane.currents(variances).movedim(0, CONVERSIONS), CONVERSIONS)

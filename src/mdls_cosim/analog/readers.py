@@ -5,15 +5,16 @@ Every reader gives the currents of all row tiles before they are converted,
     partials (groups, row_tiles, vectors, conversions, outputs) or (vectors, groups, row_tiles, conversions, outputs),
 
 in units that the caller asks for, and says how what belongs to one converter, (conversions, groups, row_tiles,
-outputs), broadcasts to them. Where a read is linear in the voltages, the units are in the matrix.
+outputs), broadcasts to them. Where a read is matrix products, the units are in the matrices.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from torch.nn import functional
 from mdls_cosim.analog.mapping import Mapping
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.fidelity import Programmed
+from mdls_cosim.fidelity.products import Products, evaluated
+
+CONVERSIONS = 3
+"""The dimension of all partials; outputs are the last."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,42 @@ class Layout:
         taken = self.mapping.take(currents, self.partition.outputs_per_tile)
         return self.partition.to_outputs(self.conversions(taken), self.columns)
 
+    @property
+    def each_plane(self) -> Layout:
+        """The same, planes one by one."""
+        return replace(self, analog=False)
+
+    def products(self, products: Products, like: Tensor) -> list[LaidTerm]:
+        """What a `ProductReader` needs, in the dtype and on the torch device of `like`."""
+        terms = [(products.direct, self)]  # sums: planes may be subtracted before
+        terms += [(each, self.each_plane) for each in (products.rise, products.slope) if each is not None]
+        return [
+            LaidTerm(
+                partial(evaluated, term.polynomials),
+                torch.stack([layout.matrix(each).to(like) for each in term.matrices]),
+            )
+            for term, layout in terms
+        ]
+
+
+class LaidTerm(NamedTuple):
+    """A `Term` where its weights belong."""
+
+    functions: Callable[[Tensor], list[Tensor]]
+    matrices: Tensor
+    """(functions, conversions, groups, row_tiles, inputs_per_tile, outputs)."""
+
+    @classmethod
+    def linear(cls, matrix: Tensor) -> LaidTerm:
+        """Of (conversions, groups, row_tiles, inputs_per_tile, outputs)."""
+        return cls(lambda drives: [drives], matrix[None])
+
 
 class Reader(ABC):
     """Reads of one layer. `partials` may be called any number of times; it is linear in nothing but its name."""
 
     tile_dim: int
-    """Of the partials: the row tiles. Conversions are dimension 3 of every reader, outputs the last."""
+    """Of the partials: the row tiles."""
     vector_dim: int
     """Of the results, which are (groups, vectors, outputs) or (vectors, groups, outputs)."""
     held: int
@@ -126,20 +161,84 @@ class TileReader(Reader):
         return self._vectors(drives).sum(-1, keepdim=True)
 
 
-class MatrixReader(Reader):
-    """Linear tiles: one product for all tiles, of (groups, row_tiles, inputs, conversions x outputs)."""
+class ProductReader(Reader):
+    """Tiles whose reads are matrix products (`fidelity.products`), laid out as suits the layer.
+
+    Args:
+        terms: one, of a tile that is linear in functions of its inputs; or those of A, R and S.
+    """
+
+    def __init__(self, layout: Layout, terms: Sequence[LaidTerm]) -> None:
+        part = layout.partition
+        super().__init__(part, terms[0].matrices.shape[1])
+        self._layout = layout
+        self._terms = [(term.functions, self._arranged(term.matrices)) for term in terms]
+        functions, products = (sum(term.matrices.shape[place] for term in terms) for place in (0, 1))
+        places = functions * part.inputs_per_tile + products * part.outputs
+        self.held = part.groups * part.row_tiles * places // len(self._steps)
+
+    @property
+    def _steps(self) -> Sequence[slice]:
+        """The row tiles that are read together."""
+        return (slice(None),)
+
+    def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
+        laid = self._laid(drives)
+        read = [(self._stacked(functions(laid)), matrix) for functions, matrix in self._terms]
+        for step, where in enumerate(self._steps):
+            yield self._joined([self._product(drives, *each, step) for each in read]), where
+
+    @abstractmethod
+    def _arranged(self, matrices: Tensor) -> Tensor:
+        """The matrices of a term as `_product` takes them."""
+
+    @abstractmethod
+    def _laid(self, drives: Tensor) -> Tensor:
+        """The drives as `_stacked` takes functions of them."""
+
+    @abstractmethod
+    def _stacked(self, functions: list[Tensor]) -> Tensor:
+        """As the matrices have them."""
+
+    @abstractmethod
+    def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
+        """Partials of the row tiles of this step, in memory of their own."""
+
+    def _joined(self, products: list[Tensor]) -> Tensor:
+        """I = A + R (S + R^2), in place of A."""
+        if len(products) == 1:
+            return products[0]
+        current, rise, slope = products
+        slope.addcmul_(rise, rise)
+        if not (self._layout.analog and self._layout.mapping.planes == 2):
+            return current.addcmul_(rise, slope)
+        (plus, less), (slope_plus, slope_less) = (
+            each.unflatten(CONVERSIONS, (-1, 2)).unbind(CONVERSIONS + 1) for each in (rise, slope)
+        )
+        return current.addcmul_(plus, slope_plus).addcmul_(less, slope_less, value=-1)
+
+
+class MatrixReader(ProductReader):
+    """One product for all tiles, of (groups, row_tiles, inputs, conversions x outputs)."""
 
     tile_dim = 1
     vector_dim = 1
 
-    def __init__(self, layout: Layout, matrix: Tensor, vectors: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(layout.partition, matrix.shape[0])
-        self._layout, self._vectors = layout, vectors
-        self._matrix = matrix.permute(1, 2, 3, 0, 4).flatten(3).contiguous()
+    def __init__(self, layout: Layout, terms: Sequence[LaidTerm], vectors: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(layout, terms)
+        self._vectors = vectors
 
-    def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        products = self._layout.partition.to_places(self._vectors(drives)) @ self._matrix
-        yield products.unflatten(-1, (-1, self._layout.partition.outputs)), slice(None)
+    def _arranged(self, matrices: Tensor) -> Tensor:
+        return matrices.permute(2, 3, 0, 4, 1, 5).flatten(4).flatten(2, 3).contiguous()
+
+    def _laid(self, drives: Tensor) -> Tensor:
+        return self._partition.to_places(self._vectors(drives))
+
+    def _stacked(self, functions: list[Tensor]) -> Tensor:
+        return functions[0] if len(functions) == 1 else torch.cat(functions, -1)
+
+    def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
+        return (stacked @ matrix).unflatten(-1, (-1, self._partition.outputs))
 
     def row_sums(self, drives: Tensor) -> Tensor:
         return self._vectors(drives).sum(-1, keepdim=True)
@@ -214,27 +313,37 @@ class Window:
         return split.flatten(2 + axes).flatten(1, -2)
 
 
-class ConvolutionReader(Reader):
-    """Linear tiles of whole channels: all row tiles in one grouped convolution, (vectors, groups, row_tiles, …)."""
+class ConvolutionReader(ProductReader):
+    """Tiles of whole channels: all row tiles in one grouped convolution, (vectors, groups, row_tiles, …)."""
 
     tile_dim = 2
     vector_dim = 0
 
-    def __init__(self, layout: Layout, matrix: Tensor, window: Window) -> None:
-        part = layout.partition
-        super().__init__(part, matrix.shape[0])
+    def __init__(self, layout: Layout, terms: Sequence[LaidTerm], window: Window) -> None:
         self._window = window
-        # (conversions, groups, row_tiles, channels x taps, outputs) to
-        # (groups row_tiles conversions outputs, channels, *kernel)
-        kernel = matrix.permute(1, 2, 0, 4, 3).unflatten(-1, (part.channels_per_tile, *window.kernel))
-        self._kernel = window.channels_last(kernel.flatten(0, 3))
+        super().__init__(layout, terms)
 
-    def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        part, window = self._partition, self._window
-        drives = _filled(drives, part.groups, part.row_tiles * part.channels_per_tile)
-        found = window.convolve(drives, self._kernel, part.groups * part.row_tiles)
-        shape = (part.groups, part.row_tiles, self._conversions, part.outputs)
-        yield found.movedim(1, -1).reshape(-1, *shape), slice(None)
+    def _arranged(self, matrices: Tensor) -> Tensor:
+        # To (groups row_tiles conversions outputs, channels functions, *kernel).
+        kernel = matrices.permute(2, 3, 1, 5, 4, 0).unflatten(4, (self._partition.channels_per_tile, -1))
+        kernel = kernel.flatten(0, 3).transpose(2, 3).flatten(1, 2)
+        return self._window.channels_last(kernel.unflatten(-1, self._window.kernel))
+
+    def _laid(self, drives: Tensor) -> Tensor:
+        part = self._partition
+        return _filled(drives, part.groups, part.row_tiles * part.channels_per_tile)
+
+    def _stacked(self, functions: list[Tensor]) -> Tensor:
+        return functions[0] if len(functions) == 1 else torch.stack(functions, 2).flatten(1, 2)
+
+    def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
+        part = self._partition
+        found = self._window.convolve(stacked, matrix, part.groups * part.row_tiles).movedim(1, -1)
+        return found.reshape(-1, part.groups, part.row_tiles, found.shape[-1] // self._outputs, part.outputs)
+
+    @property
+    def _outputs(self) -> int:
+        return self._partition.groups * self._partition.row_tiles * self._partition.outputs
 
     def spread(self, each: Tensor) -> Tensor:
         return each.permute(1, 2, 0, 3)
@@ -246,29 +355,36 @@ class ConvolutionReader(Reader):
         return self._window.row_sums(drives, self._partition.groups).permute(0, 3, 1, 2).flatten(0, 1)
 
 
-class TapReader(Reader):
-    """Linear tiles of channels at one tap: tap after tap one product for all tiles, as of `MatrixReader`."""
+class TapReader(ProductReader):
+    """Tiles of channels at one tap: tap after tap one product for all tiles, as of `MatrixReader`."""
 
     tile_dim = 1
     vector_dim = 1
 
-    def __init__(self, layout: Layout, matrix: Tensor, window: Window) -> None:
-        part = layout.partition
-        super().__init__(part, matrix.shape[0])
-        self._window, self._blocks = window, part.row_tiles // part.taps
-        self.held //= part.taps  # one after the other
-        # (conversions, groups, taps x blocks, channels, outputs) to
-        # (taps, groups, blocks, channels, conversions outputs)
-        split = matrix.unflatten(2, (part.taps, self._blocks)).permute(2, 1, 3, 4, 0, 5)
-        self._matrices = split.flatten(4).contiguous()
+    def __init__(self, layout: Layout, terms: Sequence[LaidTerm], window: Window) -> None:
+        self._window, self._blocks = window, layout.partition.row_tiles // layout.partition.taps
+        super().__init__(layout, terms)
 
-    def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        part, sizes = self._partition, self._window.sizes(drives)
-        padded = self._window.pad(_filled(drives, part.groups, self._blocks * part.channels_per_tile)).movedim(1, -1)
-        for tap, matrix in enumerate(self._matrices):
-            seen = self._window.shifted(padded, tap, sizes).unflatten(-1, (part.groups, self._blocks, -1))
-            found = seen.flatten(0, -4).movedim(0, 2) @ matrix
-            yield found.unflatten(-1, (-1, part.outputs)), slice(tap * self._blocks, (tap + 1) * self._blocks)
+    @property
+    def _steps(self) -> Sequence[slice]:
+        return [slice(tap * self._blocks, (tap + 1) * self._blocks) for tap in range(self._partition.taps)]
+
+    def _arranged(self, matrices: Tensor) -> Tensor:
+        # To (taps, groups, blocks, channels functions, conversions outputs).
+        split = matrices.unflatten(3, (self._partition.taps, self._blocks)).permute(3, 2, 4, 5, 0, 1, 6)
+        return split.flatten(5).flatten(3, 4).contiguous()
+
+    def _laid(self, drives: Tensor) -> Tensor:
+        part = self._partition
+        return self._window.pad(_filled(drives, part.groups, self._blocks * part.channels_per_tile)).movedim(1, -1)
+
+    def _stacked(self, functions: list[Tensor]) -> Tensor:
+        return functions[0] if len(functions) == 1 else torch.stack(functions, -1).flatten(-2)
+
+    def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
+        seen = self._window.shifted(stacked, step, self._window.sizes(drives))
+        seen = seen.unflatten(-1, (self._partition.groups, self._blocks, -1))
+        return (seen.flatten(0, -4).movedim(0, 2) @ matrix[step]).unflatten(-1, (-1, self._partition.outputs))
 
     def row_sums(self, drives: Tensor) -> Tensor:
         return self._window.row_sums(drives, self._partition.groups).permute(1, 0, 3, 2).flatten(1, 2)

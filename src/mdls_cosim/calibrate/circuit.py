@@ -104,7 +104,9 @@ class _Node:
         self._device, self._temperature = device, temperature
         self._resistance, self._capacitance = resistance, capacitance
         self.charged = bool(np.any(capacitance))
-        self._voltage = np.zeros(shape)
+        self._voltage = self._solved = np.zeros(shape)
+        # Of the last solution: its drive [V], and by how much its voltage follows the drive.
+        self._driven, self._gain = 0.0, 1.0
 
     def settle(self, drive: np.ndarray, state: np.ndarray) -> np.ndarray:
         """The current [A] at the first point, where nothing changes yet."""
@@ -142,19 +144,23 @@ class _Node:
         The capacitor is its companion conductance [S] of a backward Euler step from the last voltage.
         """
         before = self._voltage
+        # From where the last tangent leads, which is one iteration less than from the last voltage.
+        voltage = np.broadcast_to(self._solved + self._gain * (drive - self._driven), states.shape)
         low = np.minimum(np.minimum(drive, before), 0.0)
         high = np.maximum(np.maximum(drive, before), 0.0)
-        low, high = np.broadcast_to(low, states.shape), np.broadcast_to(high, states.shape)
-        voltage = np.broadcast_to(before, states.shape)
+        voltage = np.minimum(np.maximum(voltage, low), high)
         for _ in range(_NEWTON):
             probed = self._current(np.stack([voltage, voltage + _PROBE]), states)
             excess = voltage - drive + self._resistance * (probed[0] + companion * (voltage - before))
             slope = (probed[1] - probed[0]) / _PROBE + companion
             low, high = np.where(excess <= 0, voltage, low), np.where(excess >= 0, voltage, high)
-            new = voltage - excess / (1 + self._resistance * np.maximum(slope, 0.0))
+            gain = 1 / (1 + self._resistance * np.maximum(slope, 0.0))
+            new = voltage - gain * excess
             new = np.where((new >= low) & (new <= high), new, (low + high) / 2)
             done = np.abs(new - voltage).max() < _VOLTAGE_TOLERANCE
             voltage = new
             if done:
                 break
+        first = (0,) * (states.ndim - before.ndim)
+        self._solved, self._driven, self._gain = voltage[first], drive, gain[first]  # pyright: ignore[reportPossiblyUnboundVariable]
         return voltage

@@ -20,7 +20,7 @@ from mdls_cosim.characterize.patterns import (
 from mdls_cosim.characterize.point import DeckPoint, Point, Results
 from mdls_cosim.characterize.pulse import PulsePlan
 from mdls_cosim.characterize.read import Cases, ReadPlan, ReadPoint, draw, draw_tiles, read_tiles
-from mdls_cosim.characterize.run import Crew, Progress, run_points, solve_points
+from mdls_cosim.characterize.run import Crew, Progress, executor_errors, run_points, solve_points
 from mdls_cosim.characterize.settle import SettlePlan
 from mdls_cosim.characterize.sneak import SneakPlan
 from mdls_cosim.characterize.temperature import TemperaturePlan
@@ -62,6 +62,7 @@ __all__ = [
     "draw_conductances",
     "draw_inputs",
     "draw_tiles",
+    "executor_errors",
     "first_deck",
     "read_tiles",
     "run_points",

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import elementwise
 
 from mdls_cosim.devices import ROOM_TEMPERATURE, ThresholdSelector
 from mdls_cosim.errors import InputError, SpiceNoConvergence
@@ -68,6 +67,8 @@ def programmed(engine: Engine, tile: TileSpec, conductances: ArrayLike) -> dict[
     searched = targets > 0
     states = np.where(ends[0] <= ends[1], low, high)
     if searched.any():
+        from scipy.optimize import elementwise  # slow to import, and needed for these cells alone
+
         bracket = (low[searched], high[searched])
         tolerances = {"xatol": 0.0, "xrtol": 1e-13, "fatol": 1e-10, "frtol": 0.0}
         found = elementwise.find_root(miss, bracket, args=(targets[searched],), tolerances=tolerances, maxiter=80)

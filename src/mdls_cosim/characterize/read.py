@@ -25,6 +25,7 @@ from mdls_cosim.characterize.patterns import (
 )
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.run import Progress, solve_points
+from mdls_cosim.characterize.settle import TimedReadPoint
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude
 from mdls_cosim.spice import Engine
@@ -147,11 +148,16 @@ def read_tiles(
     workers: int | None = None,
     progress: Progress | None = None,
     engine: Engine | None = None,
+    read_time: float | None = None,
 ) -> NDArray[np.float64]:
     """Column currents (tile, vector, cols) [A] of tiles (tile, rows, cols) [S] under (tile, vector, rows) [V].
 
+    read_time: so long after the rows step from 0 V [s]; absent: at rest, where capacitances do not show.
     workers, progress, engine: see `solve_points`.
     """
-    drawn = zip(conductances, voltages, strict=True)
-    points = [ReadPoint(f"tile {index}", spec, *each) for index, each in enumerate(drawn)]
+    points: list[Point] = []
+    for index, each in enumerate(zip(conductances, voltages, strict=True)):
+        label = f"tile {index}"
+        timed = read_time is not None
+        points.append(TimedReadPoint(label, spec, *each, read_time) if timed else ReadPoint(label, spec, *each))
     return np.stack([found["currents"] for found in solve_points(points, workers, progress, engine)])

@@ -225,13 +225,13 @@ class Crew:
         return self._submit(solve_point, point, self.settings)
 
     def _submit(self, task: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        with _executor_errors():
+        with executor_errors():
             future = self._executor.submit(task, *arguments)
         self._unfinished.add(future)
         return future
 
     def _answer(self, future: Future[Result]) -> Result:
-        with _executor_errors():
+        with executor_errors():
             answer = future.result()
         self._unfinished.discard(future)
         return answer
@@ -262,7 +262,7 @@ def _same(simulator: tuple[str, str] | None, outcome: Outcome) -> tuple[str, str
 
 
 @contextmanager
-def _executor_errors() -> Iterator[None]:
+def executor_errors() -> Iterator[None]:
     """What an executor raises where it has lost its workers, in this package's terms."""
     try:
         yield
@@ -272,5 +272,5 @@ def _executor_errors() -> Iterator[None]:
             raise
         raise ExecutorError(
             f"the executor lost its workers ({type(error).__name__}: {error})",
-            hint="Start them again; `--resume` goes on with what had finished",
+            hint="Start them again, fewer if memory was short; `--resume` goes on with what had finished",
         ) from error

@@ -38,6 +38,8 @@ from mdls_cosim.tiles import TileSpec, measured_currents, per_line, tile_deck
 
 Floats = NDArray[np.float64]
 
+RISE = 10e-12
+"""Time in which the sources reach their voltage, unless it is given [s]."""
 _SAMPLES = 200  # of the waveform kept for a plot
 _MOST_EXTENSIONS = 12
 
@@ -49,7 +51,7 @@ class SettlePlan(Experiment):
     """Largest row voltage [V]."""
     bits: Annotated[int, Field(ge=1, le=16, strict=True)] = 6
     """Of the converter whose half step is the band."""
-    rise: Duration = 10e-12
+    rise: Duration = RISE
     """Time in which the sources reach their voltage [s]."""
     conductance_classes: Annotated[tuple[ConductanceClass, ...], Field(min_length=1)] = ("uniform",)
     """Classes of conductances; one tile of each."""
@@ -145,6 +147,45 @@ class SettlePoint(Point):
         outputs, samples = (len(self.voltages), self.tile.cols), (len(self.voltages), _SAMPLES)
         shapes = {"settling_time": outputs, "final_currents": outputs, "waveform_times": samples, "waveforms": samples}
         return {name: np.full(shape, np.nan) for name, shape in shapes.items()}
+
+    @property
+    def operating_points(self) -> int:
+        return len(self.voltages)
+
+
+@dataclass(frozen=True, eq=False)
+class TimedReadPoint(Point):
+    """Reads of one tile, each from rest and measured while it settles; gives `currents` (vector, col) [A].
+
+    All rows step from 0 V to their voltages within `RISE` (or a tenth of the read, if that is less). What the sense
+    side says at the end of the read is the current; states that move do so from where they were set.
+    """
+
+    experiment: ClassVar[str] = "read"
+
+    tile: TileSpec
+    conductances: Floats
+    """(row, col) [S]."""
+    voltages: Floats
+    """(vector, row) [V]."""
+    read_time: float
+    """From when the rows begin to step [s]."""
+
+    def solve(self, engine: Engine) -> Results:
+        deck = tile_deck(self.tile, **programmed(engine, self.tile, self.conductances), transient=True)
+        rise = min(RISE, self.read_time / 10)
+        found = []
+        for voltages in self.voltages:
+            waves = Waves(
+                np.array([0.0, rise, self.read_time]),
+                np.stack([np.zeros_like(voltages), voltages, voltages]),
+                longest_step=self.read_time / 50,
+            )
+            found.append(measured_currents(self.tile, engine.transient(deck, waves), range(self.tile.cols))[-1])
+        return {"currents": np.stack(found)}
+
+    def blank(self) -> Results:
+        return {"currents": np.full((len(self.voltages), self.tile.cols), np.nan)}
 
     @property
     def operating_points(self) -> int:

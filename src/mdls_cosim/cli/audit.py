@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mdls_cosim.cli.app import app
 from mdls_cosim.cli.files import Force, check_input
 from mdls_cosim.cli.terminal import log, print_line, print_table, progress_bar
-
-if TYPE_CHECKING:
-    from mdls_cosim.network import AuditReport
 
 RESULTS, REPORT, SURROGATES = "audit.json", "audit.html", "surrogates"
 
@@ -30,6 +28,10 @@ def audit(
         typer.Option(
             "--reference-tile", metavar="SPEC.toml", help="A richer circuit to compare with: its table [tile]."
         ),
+    ] = None,
+    read_time: Annotated[
+        str | None,
+        typer.Option("--read-time", metavar="TIME", help='Measure the columns so long after their rows step: "20 ns".'),
     ] = None,
     injections: Annotated[int, typer.Option(min=0, help="Seeds with which the errors are injected; 0: none.")] = 5,
     out: Annotated[
@@ -51,7 +53,8 @@ def audit(
 
     With --reference-tile (transistors, an amplifier, a subcircuit of your own) the error is told apart: that of the
     fit, of the layer against the circuit that it stands for, and that of the model, of this against the richer one.
-    Its rows and columns are those of each layer's tiles. Reads are operating points: capacitances do not show.
+    Its rows and columns are those of each layer's tiles. Reads are at rest, where capacitances do not show; with
+    --read-time each is a transient from 0 V, and what has not settled at its end is part of the model's error.
 
     Weights and surrogates that `simulate` left in DIR are taken.
 
@@ -74,12 +77,12 @@ def audit(
     def stage(doing: str) -> None:
         log().print(doing, markup=False, soft_wrap=True)
 
-    from mdls_cosim.network.experiment import Simulation
+    from mdls_cosim.network.experiment import Simulation, Subject, Work
     from mdls_cosim.network.experiment_audit import audit_base, read_tile
-    from mdls_cosim.network.experiment_run import Work
-    from mdls_cosim.network.experiment_subject import Subject
+    from mdls_cosim.quantities import Quantity
     from mdls_cosim.report import render_audit
 
+    when = None if read_time is None else Quantity("second", gt=0).check(read_time)
     richer = None if reference_tile is None else read_tile(reference_tile)
     simulation = Simulation.load(experiment)
     simulation.plan(str(experiment))  # before data are loaded and a network is trained
@@ -92,6 +95,7 @@ def audit(
             samples=samples,
             tiles=tiles or None,
             reference_tile=richer,
+            read_time=when,
             injections=injections,
             workers=workers,
             progress=progress,
@@ -103,17 +107,21 @@ def audit(
         "experiment": experiment.name,
         **{f"{name}_hash": each for name, each in subject.hashes.items()},
     }
-    results.write_text(json.dumps({**found.as_dict(), "subject": told}, indent=2) + "\n", encoding="utf-8")
-    render_audit(found, told, page)
-    _tell(found)
+    record = {**found.as_dict(), "subject": told, "pairs": found.pairs_as_dict()}
+    results.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    render_audit(record, page)
+    print_audit(record)
     print_line(f"wrote {results} and {page}")
 
 
-def _tell(found: AuditReport) -> None:
-    from mdls_cosim.report import audit_tables
+def print_audit(found: Mapping[str, Any]) -> None:
+    """The tables of an audit, as its audit.json has it."""
+    from mdls_cosim.report import AT_REST, audit_tables
 
-    for title, table in audit_tables(found.as_dict()).items():
+    for title, table in audit_tables(found).items():
         print_table(table, title)
-    if found.unreached:
-        print_line(f"never called: {', '.join(found.unreached)}")
+    if found["unreached"]:
+        print_line(f"never called: {', '.join(found['unreached'])}")
+    if found["settling_left_out"]:
+        print_line(AT_REST)
     print_line()

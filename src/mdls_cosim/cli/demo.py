@@ -84,7 +84,7 @@ def demo(
     validation = _validation(surrogate, seed, workers, seconds)
 
     with _stage("train", seconds, f"training a CNN on {len(train_set[0])} digits"):
-        model = _trained(train_set, seed)
+        model = trained_cnn(train_set, seed)
     with _stage("evaluate", seconds, f"evaluating on {len(test_set[0])} digits, {RUNS} chips"):
         # Converters are designed for the ideal tile; the chip then gets the physics of the real one.
         ideal, conversion = convert(model, _hardware(surrogate), seed=seed, calibration=train_set[0][:256])
@@ -221,7 +221,7 @@ def _validation(surrogate: Surrogate, seed: int, workers: int | None, seconds: d
     return validation
 
 
-def _trained(data: tuple[Tensor, Tensor], seed: int) -> nn.Module:
+def trained_cnn(data: tuple[Tensor, Tensor], seed: int) -> nn.Module:
     """A small CNN without biases, so that all of its arithmetic is on the tiles."""
     import torch
     from torch import nn

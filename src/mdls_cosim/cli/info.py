@@ -22,7 +22,8 @@ SHOWN_FAILURES = 10
 @app.command()
 def info(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.h5", help="A Dataset, a surrogate, or the results of a simulation.")
+        Path,
+        typer.Argument(metavar="FILE", help="A Dataset, a surrogate, the results of a simulation, or audit.json."),
     ],
 ) -> None:
     """Say what is in a file and where it came from.
@@ -35,6 +36,9 @@ def info(
       mdls-cosim info surrogate.h5
     """
     check_input(file)
+    if file.suffix == ".json":
+        _print_audit(file)
+        return
     from mdls_cosim import store
     from mdls_cosim.report import settings_table, tool_table
 
@@ -65,6 +69,20 @@ def info(
         print_pairs(tool_table(provenance.get("tools", {})), "Made with")
     if failures:
         _print_failures(failures, file, decks=group.encoding_type == "mdls_cosim.dataset")
+
+
+def _print_audit(file: Path) -> None:
+    from mdls_cosim.cli.audit import print_audit
+    from mdls_cosim.quantities import format_quantity
+    from mdls_cosim.report import read_audit, settings_table
+
+    found = read_audit(file)
+    print_line(f"{file}: an audit, {size_of(file)}", style="bold")
+    when = "at rest" if found["read_time"] is None else format_quantity(found["read_time"], "second")
+    told = {**found["subject"], **{name: found[name] for name in ("vectors", "reference", "seed")}, "read time": when}
+    print_pairs(settings_table(told), "What was audited")
+    print_pairs(settings_table(found["reference_tile"] or {}), "Reference tile")
+    print_audit(found)
 
 
 def _print_surrogate(attributes: Mapping[str, Any]) -> None:

@@ -14,14 +14,16 @@ from mdls_cosim.cli.terminal import print_line
 
 @app.command()
 def report(
-    data: Annotated[Path, typer.Argument(metavar="DATA.h5", help="A Dataset, or the results of a simulation.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A Dataset, the results of a simulation, or audit.json.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="REPORT.html", help="The page to write.")],
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures as PNG files besides.")
     ] = None,
     force: Force = False,
 ) -> None:
-    """Show all of a Dataset or of a simulation on one page.
+    """Show all of a Dataset, of a simulation or of an audit on one page.
 
     For each experiment what it shows, figures, tables and failed points; then the specification and where the data
     came from. The page is one HTML file that needs nothing beside it.
@@ -33,11 +35,13 @@ def report(
     check_input(data)
     check_output(out, force, source=data)
     from mdls_cosim import store
-    from mdls_cosim.report import render_dataset, render_simulation
+    from mdls_cosim.report import read_audit, render_audit, render_dataset, render_simulation
 
     # torch, which a simulation's results bring along, is left out where a Dataset is shown.
-    if store.read(data).encoding_type == "mdls_cosim.simulation":
-        from mdls_cosim.network.experiment_results import SimulationResult
+    if data.suffix == ".json":
+        render_audit(read_audit(data), out, figures)
+    elif store.read(data).encoding_type == "mdls_cosim.simulation":
+        from mdls_cosim.network.experiment import SimulationResult
 
         render_simulation(SimulationResult.load(data), out, data.name, figures)
     else:

@@ -15,7 +15,7 @@ from mdls_cosim.cli.terminal import log, print_error, print_line, print_table, p
 
 if TYPE_CHECKING:
     from mdls_cosim.characterize import Journal
-    from mdls_cosim.network.experiment_run import Summary, Work
+    from mdls_cosim.network.experiment import Summary, Work
 
 SHOWN_FAILURES = 3
 RESULTS, REPORT, JOURNAL = "results.h5", "report.html", "runs.journal"
@@ -38,6 +38,10 @@ def simulate(
         typer.Option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler instead."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch in each process; more for networks that fill it.")] = 1,
+    torch_device: Annotated[
+        str,
+        typer.Option("--torch-device", metavar="NAME", help="Where torch computes: cpu, cuda, cuda:1 ..."),
+    ] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Take the runs that are there, and run the others.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Drop the runs and results that are there.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and end.")] = False,
@@ -72,22 +76,23 @@ def simulate(
             "the results exist", where=str(results), hint="Choose another folder, or add --resume or --force"
         )
     with log().status("reading the experiment") as status:
-        from mdls_cosim.network.experiment import Simulation
-        from mdls_cosim.network.experiment_run import Work
-        from mdls_cosim.network.experiment_subject import Subject
+        from mdls_cosim.network.experiment import Simulation, Subject, Work
+        from mdls_cosim.network.experiment.units import check_torch_device
 
         def stage(doing: str) -> None:
             status.update(doing)
 
+        here = torch_device if scheduler is None else "cpu"  # with a scheduler it is that of its workers
+        check_torch_device(here)
         simulation = Simulation.load(experiment)
         simulation.plan(str(experiment))  # before data are loaded and a network is trained
-        subject = Subject.load(simulation, None if plan else folder, str(experiment), stage)
-        work = Work(simulation, subject, str(experiment), threads)
+        subject = Subject.load(simulation, None if plan else folder, str(experiment), stage, here)
+        work = Work(simulation, subject, str(experiment), threads, torch_device)
     if plan:
         _tell_plan(work)
         return
     from mdls_cosim.characterize import Journal, connected
-    from mdls_cosim.network.experiment_results import SimulationResult
+    from mdls_cosim.network.experiment import SimulationResult
     from mdls_cosim.report import render_simulation
 
     folder.mkdir(parents=True, exist_ok=True)

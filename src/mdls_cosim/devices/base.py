@@ -25,12 +25,15 @@ BOLTZMANN = 1.380649e-23
 """k [J/K], exact in the SI."""
 
 _NUMPY = array_namespace(np.zeros(0))
+_OF_NUMPY = (np.ndarray, np.generic, float, int)
 
 
 def namespace(*values: Array) -> Any:
     """The array namespace of those that are arrays; numpy's where all are numbers."""
-    arrays = [value for value in values if not isinstance(value, float | int)]
-    return array_namespace(*arrays) if arrays else _NUMPY
+    # Numpy's own are told by a look: a calibration asks a million times, of small arrays.
+    if all(isinstance(value, _OF_NUMPY) for value in values):
+        return _NUMPY
+    return array_namespace(*(value for value in values if not isinstance(value, float | int)))
 
 
 def arrays(*values: Array) -> tuple[Array, ...]:

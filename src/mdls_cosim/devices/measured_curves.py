@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from array_api_compat import device as array_device
 from pydantic import Field, model_validator
-from scipy.interpolate import CubicSpline, make_interp_spline
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, arrays, namespace
 from mdls_cosim.devices.bounded import bounded_exp
@@ -119,6 +118,8 @@ def _patches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Knots of ln G and of V, and the polynomial of each patch, (patches of V x of ln G, 16): by powers of V, then of
     ln G."""
+    from scipy.interpolate import CubicSpline, make_interp_spline  # slow to import, and needed for these cells alone
+
     telling = _telling(np.array(voltages))
     knots, levels = np.array(voltages)[telling], np.log(conductances)
     logarithm = np.log(np.array(currents)[:, telling] / (np.array(conductances)[:, None] * knots))

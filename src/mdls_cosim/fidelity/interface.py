@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.fidelity.products import Products, Term
 from mdls_cosim.tiles import TileSpec
 
 
@@ -71,9 +72,18 @@ class Programmed(ABC):
         """W (*tiles, rows, cols) [S] where I = V W is all that a read does; None where it does more."""
         return None
 
-    def within(self, largest_voltage: float) -> bool:
-        """Whether rows up to `largest_voltage` [V] of either sign certainly stay where the model holds."""
-        return True
+    @property
+    def products(self) -> Products | None:
+        """The read as matrix products, for whoever lays them out otherwise; None where it is none.
+
+        Good up to `largest_voltage`. Made at every call.
+        """
+        return None if self.matrix is None else Products(Term.linear(self.matrix))
+
+    @property
+    def largest_voltage(self) -> float:
+        """Rows up to this voltage [V], of either sign, certainly stay where the model holds."""
+        return math.inf
 
     def cell_voltages(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch rows cols"]:
         """Voltage over every cell [V], row line minus column line."""

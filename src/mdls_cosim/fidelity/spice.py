@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mdls_cosim.characterize import read_tiles
-from mdls_cosim.errors import InputError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances, check_voltages
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import TileSpec, tile_deck
@@ -22,12 +22,29 @@ class SpiceTile(TileModel):
         spec: the circuit.
         engine: solves everything; absent: `workers` ngspice processes are started for each read.
         workers: processes side by side; one a processor if absent.
+        read_time: columns are measured so long after the rows step from 0 V [s]; absent: at rest, as on every rung.
+
+    Raises:
+        ConfigError: a read_time of a tile that has no capacitance and no amplifier to wait for.
     """
 
     any_circuit: ClassVar[bool] = True
 
-    def __init__(self, spec: TileSpec, engine: Engine | None = None, workers: int | None = None) -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        spec: TileSpec,
+        engine: Engine | None = None,
+        workers: int | None = None,
+        read_time: float | None = None,
+    ) -> None:
+        if read_time is not None and not spec.settles:
+            raise ConfigError(
+                "a tile without capacitance settles at once",
+                where="read_time",
+                value=f"{read_time:g} s",
+                limit="row_line_capacitance, column_line_capacitance or cell_capacitance above 0 F, or an amplifier",
+            )
+        self.spec, self.read_time = spec, read_time
         self.engine = engine
         self.workers = workers
 
@@ -68,5 +85,6 @@ class _Spice(Programmed):
         conductances = self.conductances.detach().cpu().double().expand(*tiles, rows, cols).reshape(-1, rows, cols)
         driven = voltages.detach().cpu().double().expand(*tiles, batch, rows).reshape(-1, batch, rows)
         model = self._model
-        currents = read_tiles(self.spec, conductances.numpy(), driven.numpy(), model.workers, engine=model.engine)
+        cells, inputs = conductances.numpy(), driven.numpy()
+        currents = read_tiles(self.spec, cells, inputs, model.workers, engine=model.engine, read_time=model.read_time)
         return torch.as_tensor(currents).reshape(*tiles, batch, cols).to(voltages)

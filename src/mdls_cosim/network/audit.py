@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mdls_cosim.analog import AnalogLayer
-from mdls_cosim.errors import InputError
+from mdls_cosim.analog import AnalogLayer, AnalogProduct
+from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity import SpiceTile, TileModel
 from mdls_cosim.network.batches import Batches, Data, place_of
 from mdls_cosim.network.chips import analog_layers, layer_seed
@@ -21,6 +21,10 @@ from mdls_cosim.tiles import TileSpec
 
 SCATTER_POINTS = 5000
 """Pairs of currents that a report keeps for a plot."""
+
+
+_Circuit = tuple[TileSpec, float | None]
+"""Of a truth, and when it is measured; None: at rest."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class AuditReport:
     """What computed the truth."""
     reference_tile: TileSpec | None
     """The circuit of the truth where that was named; None: every layer's own."""
+    read_time: float | None
+    """When the truth was measured, from the step of its rows [s]; None: at rest."""
+    settling_left_out: bool
+    """A circuit of the truth takes its time to settle, and was measured at rest, where that does not show."""
     accuracy: AccuracyEffect | None
     """What the errors of all layers mean for the network; None where the data have no labels."""
     seed: int
@@ -88,10 +96,18 @@ class AuditReport:
             "p99": self.p99,
             "reference": self.reference,
             "reference_tile": None if self.reference_tile is None else self.reference_tile.as_dict(),
+            "read_time": self.read_time,
+            "settling_left_out": self.settling_left_out,
             "accuracy": None if self.accuracy is None else asdict(self.accuracy),
             "seed": self.seed,
             "by_layer": [layer.as_dict() for layer in self.layers],
         }
+
+    def pairs_as_dict(self) -> dict[str, Any]:
+        """The currents of the plot [A], to seven digits, with the place of each one's layer in `by_layer`."""
+        places = {layer.name: place for place, layer in enumerate(self.layers)}
+        own, reference = ([float(f"{each:.7g}") for each in column] for column in self.pairs.T)
+        return {"layer": [places[name] for name in self.pair_layers], "own": own, "reference": reference}
 
 
 def audit(
@@ -102,6 +118,7 @@ def audit(
     reference: Callable[[TileSpec], TileModel] | None = None,
     *,
     reference_tile: TileSpec | None = None,
+    read_time: float | None = None,
     tiles: int | None = None,
     injections: int = 5,
     workers: int | None = None,
@@ -123,10 +140,17 @@ def audit(
         reference_tile: the circuit of the truth, in the size of each layer's tiles and at its temperature; absent:
             that which a surrogate was made from, where it knows it, else the layer's own. Where it is given, the error
             is told apart into that of the fit and that of the model.
+        read_time: the truth is measured so long after its rows step from 0 V [s], by `SpiceTile`, whose circuit then
+            needs capacitances or an amplifier; what has not settled is part of the model's error. Absent: at rest.
         tiles: audited in each layer, drawn by seed; absent: all.
         injections: seeds with which errors are injected; 0: none.
         workers: ngspice processes side by side; one a processor if absent.
         progress: called with (finished, all) layers.
+
+    Raises:
+        InputError: nothing to audit; a `read_time` of another `reference`.
+        ConfigError: a `read_time` where nothing has to settle.
+        NotAvailable: a `read_time` and pulses of several lengths, whose charge it does not tell.
     """
     layers = analog_layers(model)
     if not layers:
@@ -134,6 +158,8 @@ def audit(
     for name, value in (("samples", samples), ("tiles", tiles)):
         if value is not None and value < 1:
             raise InputError("an audit needs at least one", where=name, value=value, limit="1 or more")
+    if read_time is not None and reference is not None:
+        raise InputError("only ngspice is read at a time of its own", where="read_time", hint="leave out reference")
     inputs = data if isinstance(data, Tensor) else Batches(data, 256).inputs()
     generator = torch.Generator().manual_seed(seed)
     items = inputs[_draw(len(inputs), samples, generator)].to(place_of(model))
@@ -142,18 +168,25 @@ def audit(
         raise InputError("the model calls none of its analog layers", where=", ".join(layers))
 
     make = reference or (lambda spec: SpiceTile(spec, workers=workers))
-    truths: dict[TileSpec, TileModel] = {}
+    truths: list[tuple[_Circuit, TileModel]] = []
+
+    def truth(circuit: _Circuit) -> TileModel:
+        for known, made in truths:  # a subcircuit of one's own has no hash
+            if known == circuit:
+                return made
+        spec, when = circuit
+        made = make(spec) if when is None else SpiceTile(spec, workers=workers, read_time=when)
+        truths.append((circuit, made))
+        return made
+
     found: dict[str, _Found] = {}
     for number, (name, calls) in enumerate(reached.items()):
-        specs = [truth_spec(layers[name])]
-        if reference_tile is not None:
-            specs.append(_like(reference_tile, specs[0]))
-        for spec in specs:
-            if spec not in truths:
-                truths[spec] = make(spec)
-        found[name] = _audit_layer(
-            name, layers[name], calls, [truths[spec] for spec in specs], samples, tiles, layer_seed(seed, name)
-        )
+        own = truth_spec(layers[name])
+        circuits: list[_Circuit] = [(own, None)]
+        if reference_tile is not None or read_time is not None:
+            circuits.append((own if reference_tile is None else _like(reference_tile, own), read_time))
+        models = [truth(circuit) for circuit in circuits]
+        found[name] = _audit_layer(name, layers[name], calls, models, samples, tiles, layer_seed(seed, name))
         if progress is not None:
             progress(number + 1, len(reached))
 
@@ -172,8 +205,10 @@ def audit(
         unreached=tuple(name for name in layers if name not in reached),
         rms=float(np.sqrt(np.mean(every_error**2))),
         p99=float(np.percentile(np.abs(every_error), 99)),
-        reference=" and ".join(sorted({type(truth).__name__ for truth in truths.values()})),
+        reference=" and ".join(sorted({type(model).__name__ for _, model in truths})),
         reference_tile=reference_tile,
+        read_time=read_time,
+        settling_left_out=read_time is None and any(spec.settles for (spec, _), _ in truths),
         accuracy=accuracy,
         seed=seed,
         pairs=every_pair[shown],
@@ -203,12 +238,16 @@ def _draw(count: int, samples: int, generator: torch.Generator) -> Tensor:
 
 
 def _capture(model: nn.Module, layers: dict[str, AnalogLayer], items: Tensor) -> dict[str, list[Tensor]]:
-    """What reaches every layer, call by call; in the order of `layers`."""
+    """What reaches every layer, call by call; in the order of `layers`.
+
+    Of a product of attention the last call: only what that wrote is still there.
+    """
     reached: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
-            reached.setdefault(name, []).append(layers[name].items(args[0]).detach())
+            earlier = [] if isinstance(layers[name], AnalogProduct) else reached.get(name, [])
+            reached[name] = [*earlier, layers[name].items(args[0]).detach()]
 
         return hook
 
@@ -291,6 +330,11 @@ def _audit_layer(
         places = every[_draw(len(every), tiles, generator).sort().values]
     with torch.no_grad():
         reads = _Reads.draw(layer, calls, samples, places, generator)
+        if any(getattr(truth, "read_time", None) for truth in truths) and not bool((reads.shares == 1).all()):
+            raise NotAvailable(
+                f"a read time with the pulses of {type(layer.hardware.dac).__name__}, of which the charge is read",
+                hint="Leave out the read time, or audit hardware with a DAC of amplitude or bit by bit.",
+            )
         chip = layer.present_conductances()[:, *places.T]
         own_model = layer.hardware.tile_model(layer.moment.temperature)
         own = reads.currents(layer, own_model, chip, places)
@@ -325,6 +369,5 @@ def _audit_layer(
         fit=size(own - circuits[0]) if split else None,
         model=size(circuits[0] - truth) if split else None,
     )
-    return _Found(
-        audited, Residuals(layout.conversions(truth - own), layout.conversions(own), places, reads.weights), pairs
-    )
+    missing, received = layout.conversions(truth - own), layout.conversions(own)
+    return _Found(audited, Residuals(missing, received, places, reads.weights, part), pairs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mdls_cosim.analog import AnalogLayer, Moment
+from mdls_cosim.analog import AnalogLayer, AnalogProduct, Moment
 from mdls_cosim.errors import InputError
 from mdls_cosim.network.batches import Batches, place_of
 from mdls_cosim.network.chips import analog_layers, evaluation_mode
@@ -66,7 +66,8 @@ def calibrate_columns(model: nn.Module, data: Any, batch_size: int = 256) -> dic
         gain, shift = argmin sum (gain y + shift - (W x)_j)^2        y: as read, x: as in the float network
 
     over all vectors of the data: takes back what wires, offsets and drift do to a column on average, in the scale and
-    shift that are there anyway. What changes from input to input stays. Programming forgets it.
+    shift that are there anyway. What changes from input to input stays, and so do products of attention, whose columns
+    are written anew for every input. Programming forgets it.
 
     Args:
         model: converted; changed in place.
@@ -98,6 +99,8 @@ class _Line:
         """Hands the digital output on, so that every layer sees what the float network would give it."""
         layer = self._layer
         digital = layer.digital(inputs[0])
+        if isinstance(layer, AnalogProduct):
+            return digital.to(output).reshape(output.shape)
         bias = 0.0 if layer.bias is None else layer.bias.double()
         read = output.reshape(digital.shape).double().movedim(1, -1).flatten(0, -2) - bias
         wished = digital.double().movedim(1, -1).flatten(0, -2) - bias
@@ -142,12 +145,14 @@ def compensate_drift(model: nn.Module) -> dict[str, float]:
         model: converted; changed in place.
 
     Returns:
-        I_0/I of every layer.
+        I_0/I of every layer; but for products of attention, which are written anew for every input.
 
     Source: the global drift compensation of Joshi et al., 10.1038/s41467-020-16108-9.
     """
     factors = {}
     for name, layer in analog_layers(model).items():
+        if isinstance(layer, AnalogProduct):
+            continue
         now = _reference_current(layer)
         earlier = float(layer.reference_current)
         if not earlier:

@@ -21,8 +21,10 @@ from mdls_cosim.analog import (
     AnalogConvTranspose3d,
     AnalogLayer,
     AnalogLinear,
+    AnalogProduct,
     Composite,
     Hardware,
+    MatrixProduct,
 )
 from mdls_cosim.analog.composite import has_hooks, layer_seed, open_composites, replace_modules
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
@@ -40,6 +42,7 @@ CONVERTERS: dict[type[nn.Module], Callable[[Any, Hardware, int], AnalogLayer]] =
     nn.ConvTranspose1d: AnalogConvTranspose1d.from_conv,
     nn.ConvTranspose2d: AnalogConvTranspose2d.from_conv,
     nn.ConvTranspose3d: AnalogConvTranspose3d.from_conv,
+    MatrixProduct: AnalogProduct.from_digital,
 }
 """What becomes what, beside the kinds of `Composite`. Subclasses are left out: they may compute something else."""
 
@@ -86,6 +89,8 @@ def convert(
             kept[module] = reason
         elif under is None:
             kept[module] = f"by rule {pattern!r}"
+        elif isinstance(module, MatrixProduct) and under.attention == "digital":
+            kept[module] = "attention='digital'"
         elif (reason := _refusal(module)) is not None:
             refused.append(f"{aliases[0] or '(model)'} ({type(module).__name__}): {reason}")
         else:
@@ -184,11 +189,13 @@ def _refusal(module: nn.Module) -> str | None:
         return "a subclass that may compute something else" if subclass else "its matrix is in no layer that is known"
     if has_hooks(module):
         return "carries hooks, which would be lost"
-    if type(module) not in CONVERTERS:
+    if type(module) not in CONVERTERS or not _weights(module):
         return None
     weight: Any = module.weight
     if type(weight.data) is not torch.Tensor or not weight.is_floating_point() or weight.is_meta:
         return f"its weights are no plain numbers but {type(weight.data).__name__} of {weight.dtype} on {weight.device}"
+    if not weight.numel():
+        return f"it has no weights: {tuple(weight.shape)}"
     return None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -105,7 +105,7 @@ class Sample:
 
     def _between(self, resampled: NDArray[np.float64]) -> Interval:
         count = self.reads if self.every_tile else min(self.reads, max(2, len(self.valid)))
-        tail = stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - LEVEL) / 2, count - 1))
+        tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
         low, high = np.quantile(resampled, [tail, 1 - tail])
         return float(low), float(high)
 

@@ -28,7 +28,9 @@ class Accuracy:
     images: int
     """Items of data in a run."""
     counters: dict[str, Counters]
-    """By analog layer, over the runs that were computed."""
+    """By analog layer, over the runs that were computed, what `prepare` read included."""
+    clipped: tuple[dict[str, tuple[int, int]], ...]
+    """Of every run that was computed, by analog layer: weights beyond the scale, conductances at the bounds."""
     calibrated: tuple[str, ...]
     """Layers whose converters had no range yet and took it from the first batch of the first run."""
 
@@ -90,6 +92,7 @@ def evaluate(
     before = {name: layer.counters.copy() for name, layer in layers.items()}
     random = any(layer.hardware.random for layer in layers.values())
     results: list[float] = []
+    clipped: list[dict[str, tuple[int, int]]] = []
     images = 0
     moments = {layer: moment or layer.moment for layer in layers.values()}
     with evaluation_mode(model), kept_chips(model), kept_buffers(model), torch.no_grad():
@@ -101,6 +104,9 @@ def evaluate(
                 prepare(model)
             right, images = _count(model, batches)
             results.append(right / images)
+            clipped.append(
+                {name: (layer.clipped_weights, layer.clipped_conductances) for name, layer in layers.items()}
+            )
     if not random:
         results *= runs
     return Accuracy(
@@ -109,6 +115,7 @@ def evaluate(
         runs=tuple(results),
         images=images,
         counters={name: layer.counters.since(before[name]) for name, layer in layers.items()},
+        clipped=tuple(clipped),
         calibrated=tuple(name for name in uncalibrated if layers[name].calibrated),
     )
 

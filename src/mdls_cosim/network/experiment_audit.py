@@ -9,10 +9,10 @@ from torch import nn
 
 from mdls_cosim.config import read_toml
 from mdls_cosim.network.audit import AuditReport, audit
-from mdls_cosim.network.experiment import needs_fit
-from mdls_cosim.network.experiment_run import Work
-from mdls_cosim.network.experiment_surrogates import fit_to_exact, kept_surrogate, label_plan, plan_key, with_surrogate
-from mdls_cosim.network.experiment_units import converted
+from mdls_cosim.network.experiment.run import Work
+from mdls_cosim.network.experiment.surrogates import kept_surrogate, label_plan, needs_fit, plan_key, with_surrogate
+from mdls_cosim.network.experiment.units import converted, read_at
+from mdls_cosim.surrogates import fit_to_exact
 from mdls_cosim.tiles import TileSpec
 
 Stage = Callable[[str], None]
@@ -45,7 +45,9 @@ def base_model(work: Work, folder: Path, stage: Stage = lambda doing: None) -> n
     assert hardware is not None
     rules = {pattern: with_surrogate(each, fitted, seed) for pattern, each in point.rules.items()}
     stage("programming the network")
-    return converted(work.bench, hardware, rules)[0]
+    model, _ = converted(work.bench, hardware, rules)
+    read_at(model, point.reading, work.bench)
+    return model
 
 
 def audit_base(
@@ -55,6 +57,7 @@ def audit_base(
     samples: int = 50,
     tiles: int | None = None,
     reference_tile: TileSpec | None = None,
+    read_time: float | None = None,
     injections: int = 5,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -69,6 +72,7 @@ def audit_base(
         samples,
         work.simulation.seed,
         reference_tile=reference_tile,
+        read_time=read_time,
         tiles=tiles,
         injections=injections,
         workers=workers,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mdls_cosim.analog import AnalogLayer
+from mdls_cosim.analog import AnalogLayer, Partition
 from mdls_cosim.analog.dac import Read
 from mdls_cosim.errors import InputError
 from mdls_cosim.network.batches import Batches, Data, place_of
@@ -29,6 +29,8 @@ class Residuals:
     """(tiles, 3): group, row tile and column tile."""
     weights: Tensor
     """Digital weight of every read: bits and phases are told apart by it."""
+    partition: Partition
+    """Of the layer when it was audited."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class ResampledErrors:
         self._every = torch.arange(len(residuals.weights))
         power = float(residuals.own.square().sum())
         self.gain = float((residuals.currents * residuals.own).sum()) / power if power else 0.0
-        self._errors = self._spread(layer, residuals, residuals.currents - self.gain * residuals.own)
+        self._layer, self._audited = layer, residuals
+        self._rest = residuals.currents - self.gain * residuals.own
+        self._partition, self._errors = layer.partition, self._spread()
         self._read: Read | None = None
         self._drawn = self._every
 
     def __call__(self, read: Read, currents: Tensor, tiles: slice, tile_dim: int) -> Tensor:
+        if self._partition != self._layer.partition:  # a product of attention, of other sequences
+            self._partition, self._errors = self._layer.partition, self._spread()
         # Readers give (groups, row_tiles, vectors, …) or (vectors, groups, row_tiles, …), then conversions and outputs.
         if read is not self._read:  # parts of one read err together
             pool = self._pools.get(read.weight, self._every)
@@ -84,10 +90,11 @@ class ResampledErrors:
         errors = self._errors[:, :, tiles][self._drawn.to(self._errors.device)].to(currents)
         return self.gain * currents + (errors.permute(1, 2, 0, 3, 4) if tile_dim == 1 else errors)
 
-    def _spread(self, layer: AnalogLayer, residuals: Residuals, found: Tensor) -> Tensor:
+    def _spread(self) -> Tensor:
         """Of every tile and output of the layer, (reads, groups, row_tiles, conversions, outputs)."""
-        part = layer.partition
-        place = {tuple(tile): number for number, tile in enumerate(residuals.tiles.tolist())}
+        part, found, audited = self._layer.partition, self._rest, self._audited.partition
+        tiles = self._audited.tiles.tolist()
+        place = {tuple(tile): number for number, tile in enumerate(tiles)} if part == audited else {}
         held = part.outputs_per_tile
         whole = found.new_empty((len(self._every), *part.tiles[:2], len(found), part.tiles[2], held))
         for group, row, col in torch.cartesian_prod(*map(torch.arange, part.tiles)).tolist():
@@ -95,15 +102,15 @@ class ResampledErrors:
             if donor is not None:
                 whole[:, group, row, :, col] = found[:, donor].transpose(0, 1)
                 continue
-            donor = int(torch.randint(len(place), (), generator=self._generator))
+            donor = int(torch.randint(len(tiles), (), generator=self._generator))
             order = self._every.clone()
             for pool in self._pools.values():
                 order[pool] = pool[torch.randperm(len(pool), generator=self._generator)]
             # The last column tile may hold fewer outputs: these are taken again.
-            known = min(held, part.outputs - int(residuals.tiles[donor, 2]) * held)
+            known = min(audited.outputs_per_tile, audited.outputs - tiles[donor][2] * audited.outputs_per_tile)
             errors = found[:, donor][:, order][..., torch.arange(held) % known]
             whole[:, group, row, :, col] = errors.transpose(0, 1)
-        return whole.flatten(-2)[..., : part.outputs].to(layer.conductances.device)
+        return whole.flatten(-2)[..., : part.outputs].to(self._layer.conductances.device)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Reports: figures, tables, and one self-contained HTML page. Reads results and formats them; computes nothing."""
 
-from mdls_cosim.report.audit import audit_tables, render_audit
+from mdls_cosim.report.audit import AT_REST, audit_tables, read_audit, render_audit
 from mdls_cosim.report.dataset_page import render_dataset
 from mdls_cosim.report.experiment import render_simulation, simulation_tables
 from mdls_cosim.report.page import render_demo
@@ -16,12 +16,14 @@ from mdls_cosim.report.tables import (
 )
 
 __all__ = [
+    "AT_REST",
     "Table",
     "audit_tables",
     "class_table",
     "fit_table",
     "fitted_parameters",
     "layer_table",
+    "read_audit",
     "render_audit",
     "render_dataset",
     "render_demo",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mdls_cosim.errors import StoreError
+from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, with_interval
 from mdls_cosim.report.wording import Level, error_percent, finite, percent
@@ -15,51 +18,72 @@ from mdls_cosim.report.wording import Level, error_percent, finite, percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mdls_cosim.network import AuditReport
-
 _NAMED = 7  # layers that a scatter plot can tell apart
 _PARTS = (("fit", "Fit"), ("model", "Model"))
 
 
-def render_audit(audit: AuditReport, about: Mapping[str, Any], path: Path, figures: Path | None = None) -> None:
+def read_audit(path: Path) -> dict[str, Any]:
+    """What `mdls-cosim audit` left in a file audit.json.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError("no JSON", where=str(path), value=str(error)) from None
+    if not isinstance(found, dict) or not {"by_layer", "pairs", "subject"} <= found.keys():
+        hint = "mdls-cosim audit EXPERIMENT.toml writes one: audit.json"
+        raise StoreError("not the results of an audit", where=str(path), hint=hint)
+    return found
+
+
+def render_audit(found: Mapping[str, Any], path: Path, figures: Path | None = None) -> None:
     """Writes all that an audit found as one self-contained HTML file.
 
     Args:
-        about: what was audited: "model", "data", "parameters" and other settings.
+        found: `AuditReport.as_dict()`, with its `pairs_as_dict()` as "pairs", and as "subject" what was audited:
+            "model", "data", "parameters" and other settings. A file audit.json holds this.
         path: the HTML file; replaced if it exists.
         figures: folder for the figures as PNG files besides; made if it does not exist.
     """
-    found = audit.as_dict()
-    pictures = _pictures(audit)
+    pictures = _pictures(found)
     if figures is not None:
         write_figures(pictures, figures)
-    accuracy, richer = found["accuracy"], found["reference_tile"] or {}
-    tables = audit_tables(found)
+    accuracy, richer, about = found["accuracy"], found["reference_tile"] or {}, found["subject"]
+    tables, layers = audit_tables(found), found["by_layer"]
     write_page(
         path,
         "audit.html.j2",
         about=about,
-        vectors=audit.vectors,
-        reference="ngspice" if audit.reference == "SpiceTile" else audit.reference,
+        vectors=found["vectors"],
+        reference="ngspice" if found["reference"] == "SpiceTile" else found["reference"],
         richer=bool(richer),
-        rms=error_percent(audit.rms),
-        p99=error_percent(audit.p99),
-        worst=max(audit.layers, key=lambda layer: layer.error.rms).name or "(model)",
+        split=PARTS in tables,
+        read_time=None if found["read_time"] is None else format_quantity(found["read_time"], "second"),
+        at_rest=AT_REST if found["settling_left_out"] else None,
+        rms=error_percent(found["rms"]),
+        p99=error_percent(found["p99"]),
+        worst=max(layers, key=lambda layer: layer["rms"])["name"] or "(model)",
         as_is=None if accuracy is None else percent(accuracy["as_is"]),
         injected=None if accuracy is None else _injected(accuracy),
         changed=None if accuracy is None else error_percent(accuracy["changed"]),
         runs=0 if accuracy is None else len(accuracy["runs"]),
         images=0 if accuracy is None else accuracy["images"],
-        some_tiles=any(layer.tiles < layer.tiles_of for layer in audit.layers),
-        unreached=", ".join(audit.unreached),
+        some_tiles=any(layer["tiles"] < layer["tiles_of"] for layer in layers),
+        unreached=", ".join(found["unreached"]),
         pictures=pictures,
         errors=tables[ERRORS],
         parts=tables.get(PARTS),
-        settings=settings_table({**about, "seed": audit.seed}),
+        settings=settings_table({**about, "seed": found["seed"]}),
         tile=settings_table({name: value for name, value in richer.items() if _told(name, value)}),
     )
 
 
+AT_REST = (
+    "The circuit has capacitances or an amplifier with its pole, and was read at rest: how it settles does not show. "
+    "A read time (--read-time) tells."
+)
 ERRORS, PARTS, ACCURACY = "Errors of the column currents, with 95 % intervals", "Fit and model", "Accuracy"
 
 
@@ -125,24 +149,25 @@ def _injected(accuracy: Mapping[str, Any]) -> str:
     return Level(accuracy["mean"], accuracy["std"], len(accuracy["runs"])).text
 
 
-def _pictures(audit: AuditReport) -> dict[str, Picture]:
+def _pictures(found: Mapping[str, Any]) -> dict[str, Picture]:
     # Imported here: matplotlib takes longer than all the rest, and who reads tables alone does without.
     from mdls_cosim.report.figures import draw_scatter
 
-    named = len(audit.layers) <= _NAMED
+    layers, pairs = found["by_layer"], found["pairs"]
+    named = len(layers) <= _NAMED
     curves = {
-        "surrogate": audit.pairs[:, 0],
-        "spice": audit.pairs[:, 1],
-        "layer": [name or "(model)" for name in audit.pair_layers] if named else None,
+        "surrogate": pairs["own"],
+        "spice": pairs["reference"],
+        "layer": [layers[place]["name"] or "(model)" for place in pairs["layer"]] if named else None,
     }
-    scatter = draw_scatter(curves, {"rms": audit.rms, "p99": audit.p99})
+    scatter = draw_scatter(curves, found)
     return {
-        "layers": as_picture(draw_errors(audit), "Error of every layer with its interval"),
+        "layers": as_picture(draw_errors(layers), "Error of every layer with its interval"),
         "scatter": as_picture(scatter, "Currents of the network's tiles against the reference's"),
     }
 
 
-def draw_errors(audit: AuditReport) -> Figure:
+def draw_errors(layers: Sequence[Mapping[str, Any]]) -> Figure:
     """RMS error of every layer with its interval; of fit and model too, where they are told apart."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -150,17 +175,17 @@ def draw_errors(audit: AuditReport) -> Figure:
 
     from mdls_cosim.report.style import BLACK, BLUE, STYLE, VERMILLION
 
-    series = [("whole", [layer.error for layer in audit.layers], BLACK, "o")]
+    series = [("whole", layers, BLACK, "o")]
     for (part, title), colour, marker in zip(_PARTS, (BLUE, VERMILLION), ("s", "^"), strict=True):
-        if all(getattr(layer, part) is not None for layer in audit.layers):
-            series.append((title.lower(), [getattr(layer, part) for layer in audit.layers], colour, marker))
-    names = [layer.name or "(model)" for layer in audit.layers]
+        if all(layer[part] is not None for layer in layers):
+            series.append((title.lower(), [layer[part] for layer in layers], colour, marker))
+    names = [layer["name"] or "(model)" for layer in layers]
     with rc_context(STYLE):
         figure = Figure(figsize=(6.8, max(2.2, 0.34 * len(names) + 1.4)), layout="constrained")
         axes = figure.subplots()
         for number, (label, errors, colour, marker) in enumerate(series):
-            middle = np.array([error.rms for error in errors])
-            ends = np.array([error.rms_interval or (error.rms, error.rms) for error in errors])
+            middle = np.array([error["rms"] for error in errors])
+            ends = np.array([error["rms_interval"] or (error["rms"], error["rms"]) for error in errors])
             # The bootstrap's percentiles need not hold the value itself.
             sides = np.abs([np.minimum(ends[:, 0] - middle, 0), np.maximum(ends[:, 1] - middle, 0)])
             height = np.arange(len(names)) + 0.18 * (number - (len(series) - 1) / 2)

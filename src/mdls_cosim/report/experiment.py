@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mdls_cosim.network.experiment_results import SimulationResult
+    from mdls_cosim.network.experiment import SimulationResult
     from mdls_cosim.store import Array
 
 SHOWN_FAILURES = 10
@@ -120,12 +120,14 @@ def _sweep_table(result: SimulationResult, name: str) -> Table:
                 *values,
                 _accuracy(arrays, place),
                 *(error_percent(arrays[f"{each}_saturation"].values[place]) for each in ("dac", "adc")),
-                _count(arrays["clipped_weights_total"].values[place]),
+                *(_count(arrays[f"clipped_{each}_per_chip"].values[place]) for each in ("weights", "conductances")),
                 _count(arrays["outside_total"].values[place]),
             )
         )
     headings = tuple(capital(field_words(axis["name"])) for axis in axes)
-    told = ("Test accuracy", "DAC saturated", "ADC saturated", "Weights clipped", "Outside domain")
+    told = (
+        "Test accuracy", "DAC saturated", "ADC saturated", "Weights clipped", "Cells clipped", "Outside domain",
+    )  # fmt: skip
     return Table((*headings, *told), tuple(rows), names=len(axes))
 
 
@@ -136,7 +138,7 @@ def _layer_table(result: SimulationResult) -> Table | None:
             layer or "(model)",
             *(error_percent(base[each].values[k]) for each in ("layer_error", "layer_error_in_network")),
             *(error_percent(base[f"{each}_saturation_by_layer"].values[k]) for each in ("dac", "adc")),
-            *(_count(base[each].values[k]) for each in ("clipped_weights", "clipped_conductances")),
+            *(_count(base[f"clipped_{each}_per_chip_by_layer"].values[k]) for each in ("weights", "conductances")),
         )
         for k, layer in enumerate(names)
     )
@@ -216,7 +218,7 @@ def draw_sweep(result: SimulationResult, name: str) -> Figure:
     from matplotlib.figure import Figure
 
     from mdls_cosim.report.figures import accuracy_axis, ramp
-    from mdls_cosim.report.style import BLUE, COLOURS, MARKERS, STYLE, VERMILLION
+    from mdls_cosim.report.style import BLUE, COLOURS, MARKERS, SERIES, STYLE, VERMILLION
 
     arrays, axes_of = result.sweeps[name], result.config["sweeps"][name]
     means, spreads = (arrays[f"accuracy_{each}"].values for each in ("mean", "std"))
@@ -229,7 +231,10 @@ def draw_sweep(result: SimulationResult, name: str) -> Figure:
         several = means.ndim == 2
         lines = [(means[:, k], spreads[:, k]) for k in range(means.shape[1])] if several else [(means, spreads)]
         labels = axes_of[1]["texts"] if several else ["on this hardware"]
-        colours = ramp(len(lines)) if several else [VERMILLION]
+        colours = [VERMILLION]
+        if several:  # kinds have colours of their own, where there are enough
+            kinds = SERIES[1:] if not axes_of[1]["numeric"] and len(lines) < len(SERIES) else ramp(len(lines))
+            colours = list(kinds)
         for k, (mean, spread) in enumerate(lines):
             axes.errorbar(
                 shown[order],
@@ -270,6 +275,14 @@ def _horizontal(axes: Axes, array: Array, axis: Mapping[str, Any]) -> tuple[np.n
         axes.set_xlabel(label)
         return values, np.arange(len(values))
     unit = "" if array.units == "1" else array.units
+    if unit == "s":  # as they were given: nobody reads "1 year" in seconds
+        later = values[values > 0]
+        if later.size and later.max() / later.min() >= _LOGARITHMIC:
+            axes.set_xscale("symlog", linthresh=later.min())
+        axes.set_xticks(values, [str(text) for text in axis["texts"]])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(label)
+        return values, np.argsort(values, kind="stable")
     scale, prefix = scaled(values) if unit not in ("", "ohm", "K") else (1.0, "")
     shown = values / scale
     if len(shown) > 2 and shown.min() > 0 and shown.max() / shown.min() >= _LOGARITHMIC:

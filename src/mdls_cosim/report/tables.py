@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.report.wording import ACRONYMS, capital, error_percent, finite, flat, quantity, seconds, words
+from mdls_cosim.tiles import RESISTANCES
 
 if TYPE_CHECKING:
     from mdls_cosim.store import Array
-
-RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
-"""Of a tile, in the order that readers of TileSpec know."""
 
 
 @dataclass(frozen=True)

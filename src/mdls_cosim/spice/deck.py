@@ -91,7 +91,8 @@ class Deck:
         lines = [f"* {self.title}", *elements]
         for model in self.models:
             lines += model_text(model).splitlines()
-        lines += [f".options {options}{' klu' if klu else ''}", f".options temp={celsius} tnom=26.85"]
+        solver = " klu" if klu and not self.amplifies else ""
+        lines += [f".options {options}{solver}", f".options temp={celsius} tnom=26.85"]
         return "\n".join([*lines, *control, ".end", ""])
 
     def standalone(self, values: np.ndarray, klu: bool = True) -> str:
@@ -113,7 +114,7 @@ class Deck:
         control += [f"print col {probe}" for probe in self.probes]
         elements = self.with_sources(waves.sources(len(self.sources)))
         text_control = (*control, "quit", ".endc")
-        return self.assembled(elements, text_control, klu and not self.amplifies, self.transient_options(waves))
+        return self.assembled(elements, text_control, klu, self.transient_options(waves))
 
     def _begin_control(self) -> list[str]:
         osdi = [f"pre_osdi {Path(path).resolve()}" for path in self.osdi]
@@ -133,8 +134,8 @@ class Deck:
 
         KLU keeps its order of pivots while time steps change by decades. With a gain of 1e4 in the matrix its
         solutions then miss Kirchhoff's law by 1e-8 - 2e-7 A of 7e-5 A, and Newton's iteration may stall for good
-        (2x2 sinh tile with spice_models/transimpedance.sub, in six forms of the amplifier); Sparse chooses its pivots
-        anew and has neither. Transients of such circuits are run with Sparse.
+        (2x2 sinh tile with spice_models/transimpedance.sub, in six forms of the amplifier; operating points of
+        32x32); Sparse chooses its pivots anew and has neither. Such circuits are run with Sparse.
         """
         lines = [*self.elements, *(line for model in self.models for line in model_text(model).splitlines())]
         return any(line[:1] in ("e", "E") for line in lines)

@@ -110,9 +110,7 @@ def transient(deck: Deck, waves: Waves, klu: bool, number: int) -> dict[str, Any
     elements = (*flattened(deck.with_sources(waves.sources(len(deck.sources))), deck.models), extra)
     return {
         "kind": "transient",
-        "circuit": deck.assembled(
-            elements, _save(deck, {}, marker), klu and not deck.amplifies, deck.transient_options(waves)
-        ),
+        "circuit": deck.assembled(elements, _save(deck, {}, marker), klu, deck.transient_options(waves)),
         "command": waves.command,
         "vectors": [_output_name(name, {}) for name in vectors(deck)],
         "marker": {"name": marker},

@@ -2,6 +2,7 @@
 
 from mdls_cosim.surrogates.domain import Domain, HeldOutError
 from mdls_cosim.surrogates.fit import fit, left_out
+from mdls_cosim.surrogates.fit_exact import fit_to_exact
 from mdls_cosim.surrogates.fit_pulses import fit_pulses
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.noise import CurrentNoise, OhmicNoise
@@ -32,6 +33,7 @@ __all__ = [
     "Validation",
     "fit",
     "fit_pulses",
+    "fit_to_exact",
     "left_out",
     "load",
     "settling_errors",

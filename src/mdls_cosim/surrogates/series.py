@@ -4,7 +4,7 @@ For cells of current i(w) = sum of A_n w^n, n = 1 ... 5 (`cell_series`), perturb
 
     I_add = V W + sum of V^n W_n,                           each row on its own, n = 2 ... 5
     r     = (V + rho_2 V^2 + rho_3 V^3) Y                   rise of each column line
-    I     = I_add - r * (V X_2 + V^2 X_3) + r^2 * (q_2 + q_3 I_add)
+    I     = I_add - r * (V X_2 + V^2 X_3) + r^2 * (q_2 + q_3 kappa r)
 
 (powers and * element by element): what a row does on its own, and what the rows take off each other's cells. All
 matrices follow from two responses of the linear tile, both exact, sneak paths and row lines included: T, the voltage
@@ -16,16 +16,18 @@ over every cell under each input, and B, the share of a current through every ce
   which a few power iterations find, gives Y (of k, scaled to volts) and X_n (of i): a line's resistance is mostly
   common to its cells.
 - Excess currents raise the column lines too: rho_n is the row's excess in proportion to its linear current.
-- q_2 and q_3 are the second order of the rise; what a product with r counts of a row's own input is taken off W_n.
+- q_2 and q_3 are the second order of the rise, q_3 that of the current I_add, which is about kappa r; what a product
+  with r counts of a row's own input is taken off W_n.
 
-For odd laws all even matrices are zero and are left out: five matmuls a read. Ten numbers are fitted to SPICE. All
-are 1 in perturbation theory and stay near it; they stand for the orders left out. Everything is bounded at g = 0.
+For odd laws all even matrices are zero and are left out: five matmuls a read. The polynomials of all cells are nearly
+alike, so networks read with a few functions of V in place of the powers (`Term.shortened`). Ten numbers are fitted to
+SPICE. All are 1 in perturbation theory and stay near it; they stand for the orders left out. Everything is bounded at
+g = 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -35,6 +37,7 @@ from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.fidelity.elimination import Sweep, Wires, factorise, mirror
 from mdls_cosim.fidelity.interface import check_voltages
+from mdls_cosim.fidelity.products import Products, Term
 from mdls_cosim.surrogates.cell_series import ORDER, cell_series, driven_series
 from mdls_cosim.surrogates.series_power import SeriesPower
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
@@ -55,6 +58,12 @@ _CHUNK = 4_000_000
 _POWER_ITERATIONS = 3
 # Keeps quotients of zeros zero, far below any square of a conductance, and their derivatives finite.
 _TINY = 1e-60
+# Of the amplitude: where kappa is taken, and how much of a column's own share of R^3 is enough to divide S by.
+_TYPICAL = 0.9
+_LEAST_CUBE = 1e-9
+# What may be left out of the functions of I_add, of the surrogate's own error on held-out data; and how much more of
+# those of r and S, whose product is some hundredths of I_add.
+_SPARED_OF_ERROR, _OF_CORRECTION = 0.1, 25.0
 
 
 class SeriesSurrogate(Surrogate):
@@ -77,49 +86,6 @@ class SeriesSurrogate(Surrogate):
         return _ProgrammedSeries(self, conductances)
 
 
-@dataclass(frozen=True)
-class Matrices:
-    """All that a read needs; powers of V are stacked along the rows."""
-
-    even: bool  # all powers of V, not only the odd ones
-    additive: Tensor  # W, W_2 ... W_5, (*tiles, powers rows, cols)
-    rise: Tensor  # Y, (*tiles, rows, cols)
-    excess: tuple[Tensor, Tensor]  # rho_2 [1/V] and rho_3 [1/V^2], (*tiles, 1, rows)
-    slope: Tensor  # -X_2 and -X_3, (*tiles, powers rows, cols)
-    squares: tuple[Tensor, Tensor]  # q_2 [A/V^2] and q_3 [1/V^2], (*tiles, 1, cols)
-
-    def to(self, like: Tensor) -> Matrices:
-        """In the dtype and on the torch device of `like`."""
-        return Matrices(
-            self.even,
-            self.additive.to(like),
-            self.rise.to(like),
-            (self.excess[0].to(like), self.excess[1].to(like)),
-            self.slope.to(like),
-            (self.squares[0].to(like), self.squares[1].to(like)),
-        )
-
-    def currents(self, voltages: Tensor) -> Tensor:
-        """The series for voltages (*tiles, batch, rows): (*tiles, batch, cols)."""
-        square = voltages.square()
-        cube = square * voltages
-        drive = torch.addcmul(voltages, cube, self.excess[1])
-        if self.even:
-            powers = torch.cat([voltages, square, cube, square.square(), cube * square], -1)
-            drive = torch.addcmul(drive, square, self.excess[0])
-            slope = powers[..., : 2 * voltages.shape[-1]] @ self.slope
-        else:
-            powers = torch.cat([voltages, cube, cube * square], -1)
-            slope = square @ self.slope
-        additive = powers @ self.additive
-        rise = drive @ self.rise
-        # In place on fresh products, which no gradient looks at again.
-        slope.addcmul_(rise * additive, self.squares[1])
-        if self.even:
-            slope.addcmul_(rise, self.squares[0])
-        return torch.addcmul(additive, rise, slope)
-
-
 class Terms:
     """What the matrices are made of, before any coefficient: exact, from the linear tile.
 
@@ -139,6 +105,7 @@ class Terms:
         states = spec.device.state_for(conductances.double(), spec.reference_voltage)
         cell = cell_series(law, states, amplitude)
         self.even = any(bool(cell[order - 1].any()) for order in (2, 4))
+        self._amplitude = amplitude
         tiles, rows, cols = states.shape[:-2], spec.rows, spec.cols
         step = max(1, _CHUNK // (rows * cols * max(rows, cols)))
         wires = Wires.of(spec)
@@ -160,8 +127,11 @@ class Terms:
             3 * (cell[2] * beta * self.alpha).sum(-2, keepdim=True) / by_col,
         )
 
-    def matrices(self, coefficients: Mapping[str, Any]) -> Matrices:
-        """With coefficients as in `START`: numbers, or tensors where they are fitted."""
+    def products(self, coefficients: Mapping[str, Any]) -> Products:
+        """With coefficients as in `START`: numbers, or tensors where they are fitted.
+
+        I = I_add + R (S + R^2), with R = lambda r and S = (q_2 r - V X_2 - V^2 X_3) / lambda, lambda^3 = q_3 kappa.
+        """
         own = {
             order: self.direct[order] + (coefficients["feedback"][order - 3] * self.feedback[order] if order > 2 else 0)
             for order in range(2, ORDER + 1)
@@ -169,24 +139,49 @@ class Terms:
         own[5] = own[5] + (coefficients["fifth"][0] - 1) * self.direct[5]
         second, third, fifth = (each * self.slopes[place] for place, each in enumerate(coefficients["slope"]))
         third = third + fifth
-        excess = tuple(each * self.row_excess[place] for place, each in enumerate(coefficients["rise"]))
-        squares = tuple(each * self.squares[place] for place, each in enumerate(coefficients["square"]))
+        rise, (by_square, by_cube) = (
+            self.rise,
+            (each * self.row_excess[place].mT for place, each in enumerate(coefficients["rise"])),
+        )
+        rises = {1: rise, 2: by_square * rise, 3: by_cube * rise} if self.even else {1: rise, 3: by_cube * rise}
+        by_rise, cubic = (each * self.squares[place] for place, each in enumerate(coefficients["square"]))
+        cubic = cubic * self._current_for_rise({1: self.effective, **own}, rises)
         # The rise is that of the other rows: what the products count of a row's own input is taken off.
-        rise, (by_square, by_cube) = self.rise, (each.mT for each in excess)
-        reduced = second - 2 * squares[0] * rise
-        own[2] = own[2] + (second - squares[0] * rise) * rise
-        own[3] = own[3] + (third - squares[1] * rise * self.effective + reduced * by_square) * rise
+        reduced = second - 2 * by_rise * rise
+        own[2] = own[2] + (second - by_rise * rise) * rise
+        own[3] = own[3] + (third - cubic * rise.square() + reduced * by_square) * rise
         own[4] = own[4] + (third * by_square + reduced * by_cube) * rise
         own[5] = own[5] + third * by_cube * rise
-        orders, slopes = (range(2, ORDER + 1), (second, third)) if self.even else (range(3, ORDER + 1, 2), (third,))
-        return Matrices(
-            self.even,
-            torch.cat([self.effective, *(own[order] for order in orders)], -2),
-            rise,
-            (excess[0], excess[1]),
-            -torch.cat(slopes, -2),
-            (squares[0], squares[1]),
+        orders = range(2, ORDER + 1) if self.even else range(3, ORDER + 1, 2)
+        direct = {1: self.effective, **{order: own[order] for order in orders}}
+        scale = _signed_cube_root(cubic)
+        slopes = {2: -third / scale}
+        if self.even:
+            slopes = {power: by_rise * each / scale for power, each in rises.items()}
+            slopes[1], slopes[2] = slopes[1] - second / scale, slopes[2] - third / scale
+        drive = torch.tensor([[1.0, 1.0, 1.0] if self.even else [1.0, 0.0, 1.0]], dtype=torch.float64)
+        return Products(
+            Term.powers(direct),
+            Term(drive, (scale * rise)[None], torch.stack([by_square.mT, by_cube.mT])),
+            Term.powers(slopes),
         )
+
+    def _current_for_rise(self, direct: Mapping[int, Tensor], rises: Mapping[int, Tensor]) -> Tensor:
+        """kappa, (*tiles, 1, cols) [A/V]: of all rows at a voltage where the third order counts."""
+        voltage = _TYPICAL * self._amplitude
+        current, rise = (
+            sum(voltage**power * each.sum(-2, keepdim=True) for power, each in some.items()) for some in (direct, rises)
+        )
+        assert isinstance(current, Tensor)
+        assert isinstance(rise, Tensor)
+        return torch.where(rise.abs() > _TINY, current / torch.where(rise.abs() > _TINY, rise, 1.0), 0.0)
+
+
+def _signed_cube_root(cubes: Tensor) -> Tensor:
+    """lambda; where a column has next to none of what the others have, just enough to divide by."""
+    size = cubes.abs()
+    least = size.detach().amax((-2, -1), keepdim=True).clamp_min(_TINY) * _LEAST_CUBE
+    return torch.where(cubes < 0, -1.0, 1.0) * torch.maximum(size, least).pow(1 / 3)
 
 
 def _some_terms(cell: Tensor, wires: Wires, amplitude: float) -> list[Tensor]:
@@ -257,26 +252,35 @@ def _responses(sweep: Sweep) -> tuple[Tensor, Tensor]:
 
 class _ProgrammedSeries(ProgrammedSurrogate):
     def __init__(self, surrogate: SeriesSurrogate, conductances: Tensor) -> None:
-        terms = Terms(surrogate.spec, conductances, surrogate.coefficients["amplitude"][0])
+        amplitude = surrogate.coefficients["amplitude"][0]
+        terms = Terms(surrogate.spec, conductances, amplitude)
         super().__init__(surrogate, conductances, own_shares=terms.alpha)
-        self.matrices = terms.matrices(surrogate.coefficients)
-        self._amplitude = surrogate.coefficients["amplitude"][0]
+        self._all = terms.products(surrogate.coefficients)
+        self._amplitude = amplitude
         self._shares, self._effective = terms.alpha, terms.effective
         self._power: SeriesPower | None = None  # from the first call on
-        self._cast: Matrices | None = None
+        self._cast: Products | None = None
         # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
         amplifier = surrogate.spec.amplifier
         self._gain = None if amplifier is None else amplifier.sensed_share
+
+    @property
+    def products(self) -> Products:
+        """The read with as few functions as leave a tenth of the surrogate's own error."""
+        error = self._surrogate.error
+        spared = 0.0 if error is None else _SPARED_OF_ERROR * error.rms
+        few = self._all.shortened(self._amplitude, spared, _OF_CORRECTION * spared)
+        return few if self._gain is None else few.scaled(1.0, self._gain)
 
     def _currents(self, voltages: Tensor) -> Tensor:
         currents = self._series(voltages)
         return currents if self._gain is None else self._gain * currents
 
     def _series(self, voltages: Tensor) -> Tensor:
-        if self._cast is None or (self._cast.rise.dtype, self._cast.rise.device) != (voltages.dtype, voltages.device):
+        if self._cast is None or not self._cast.is_like(voltages):
             # A first read without gradients must not take them from the next.
             with torch.inference_mode(False), torch.enable_grad():
-                self._cast = self.matrices.to(voltages)
+                self._cast = self._all.to(voltages)
         return self._cast.currents(voltages)
 
     def power(self, voltages: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def fit_coefficients(spec: TileSpec, reads: Reads, classes: Tensor) -> dict[str,
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        missed = terms.matrices(_named(sought)).currents(voltages) - currents
+        missed = terms.products(_named(sought)).currents(voltages) - currents
         errors = (members @ missed.square().mean(-1).flatten()) / scale
         typical = errors.pow(_POWER / 2).mean().pow(2 / _POWER)
         value = (typical + _FLOOR**2).log() + _RIDGE * (sought - start).square().sum()

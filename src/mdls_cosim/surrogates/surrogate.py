@@ -194,8 +194,9 @@ class ProgrammedSurrogate(Programmed):
             limits.append(self.domain.cell_voltage / max(float(self._largest_share.max()), 1e-30))
         return min(limits) * (1 + _EDGE)
 
-    def within(self, largest_voltage: float) -> bool:
-        return largest_voltage <= self._inside
+    @property
+    def largest_voltage(self) -> float:
+        return self._inside
 
     def _tell(self, limit: str, count: int, value: str, allowed: str) -> None:
         self.outside[limit] += count

@@ -147,7 +147,7 @@ def tile_deck(
     return Deck(
         title=f"tile {spec.rows}x{spec.cols} {spec.cell.model}",
         elements=tuple(elements),
-        models=cells.models() + (("transimpedance",) if spec.amplifier is not None else ()),
+        models=cells.models() + (("transimpedance",) if spec.amplifier is not None and transient else ()),
         sources=(*(f"V{line}{index}" for line, index in ends.driven), *cells.branch_sources),
         probes=tuple(probes),
         balance=tuple(f"i({name.lower()})" for name in grounded),
@@ -244,16 +244,25 @@ def _sense(spec: TileSpec, col: int, line_end: str, transient: bool) -> list[str
     amplifier = spec.amplifier
     if amplifier is None:
         return [*elements, f"Vcol{col} {net} 0 0"]
+    if not transient:
+        # What the subcircuit is at rest, without its loop: with a gain of 1e4 in the matrix KLU's solutions are so
+        # rough that Newton's iteration stalls (32x32 sinh cells), and Sparse takes 7 s a vector of 64x64 cells.
+        return [
+            *elements,
+            f"Ramplifier{col} {net} col{col}_ground {format_number(amplifier.input_resistance)}",
+            f"Vcol{col} col{col}_ground 0 0",
+            f"Hamplifier{col} col{col}_out 0 Vcol{col} "
+            f"{format_number(-amplifier.feedback_resistance * amplifier.sensed_share)}",
+        ]
     parameters = {"r_f": amplifier.feedback_resistance, "gain": amplifier.gain}
     pins = f"{net} col{col}_out col{col}_pole col{col}_ground"
-    elements += [
+    pole = 1e-6 / (2 * np.pi * amplifier.gain_bandwidth)
+    return [
+        *elements,
         f"Xamplifier{col} {pins} transimpedance {instance_parameters(parameters)}",
         f"Vcol{col} col{col}_ground 0 0",
+        f"Camplifier{col} col{col}_pole col{col}_ground {format_number(pole)}",
     ]
-    if transient:
-        pole = 1e-6 / (2 * np.pi * amplifier.gain_bandwidth)
-        elements.append(f"Camplifier{col} col{col}_pole col{col}_ground {format_number(pole)}")
-    return elements
 
 
 def _capacitors(spec: TileSpec, rows: list[list[str]], columns: list[list[str]]) -> list[str]:

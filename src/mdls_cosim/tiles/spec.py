@@ -138,6 +138,12 @@ class TileSpec(Config):
         return not any(isinstance(getattr(self, name), tuple) for name in RESISTANCES)
 
     @property
+    def settles(self) -> bool:
+        """It takes its time: there are capacitances, or an amplifier with its pole."""
+        capacitances = self.row_line_capacitance or self.column_line_capacitance or self.cell_capacitance
+        return bool(capacitances) or self.amplifier is not None
+
+    @property
     def device(self) -> Device | None:
         """The memristor of the cell; None for a user's subcircuit."""
         return memristor(self.cell)

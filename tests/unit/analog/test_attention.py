@@ -10,8 +10,10 @@ from torch import nn
 
 from mdls_cosim.analog import (
     Adc,
+    AnalogLayer,
     AnalogLinear,
     AnalogMultiheadAttention,
+    AnalogProduct,
     AnalogTransformerEncoderLayer,
     Dac,
     Hardware,
@@ -80,8 +82,10 @@ def test_attention_reproduces_torch(data):
         key = value = query
     attn, padding = masks(draw, draw(st.sampled_from(["none", "shared", "own"])), queries, keys, batch, heads)
     asked = {"need_weights": draw(st.booleans()), "average_attn_weights": draw(st.booleans())}
-    layer = AnalogMultiheadAttention.from_digital(digital, FINE)
-    assert sum(isinstance(part, AnalogLinear) for part in layer.children()) == 4
+    where = draw(st.sampled_from(["digital", "tiles"]))
+    layer = AnalogMultiheadAttention.from_digital(digital, FINE.replace(attention=where))
+    kinds = [type(part) for part in layer.children() if isinstance(part, AnalogLayer)]
+    assert kinds == [AnalogLinear] * 4 + [AnalogProduct] * (2 if where == "tiles" else 0)
     expected = digital(query, key, value, padding, attn_mask=attn, **asked)
     result = layer(query, key, value, padding, attn_mask=attn, **asked)
     assert_same(result[0], expected[0])
@@ -117,7 +121,8 @@ def test_encoder_layer_reproduces_torch(data):
     shape = (length,) if batch is None else (batch, length) if options["batch_first"] else (length, batch)
     x = normal(*shape, width, seed=seed)
     attn, padding = masks(draw, draw(st.sampled_from(["none", "shared", "own"])), length, length, batch, heads)
-    layer = AnalogTransformerEncoderLayer.from_digital(digital, FINE)
+    where = draw(st.sampled_from(["digital", "tiles"]))
+    layer = AnalogTransformerEncoderLayer.from_digital(digital, FINE.replace(attention=where))
     names = [name for name, part in layer.named_modules() if isinstance(part, AnalogLinear)]
     assert sorted(names) == sorted([f"self_attn.{w}_proj" for w in ("q", "k", "v", "out")] + ["linear1", "linear2"])
     expected = digital(x, attn, padding)  # with gradients: torch's own slow path

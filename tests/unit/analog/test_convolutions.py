@@ -5,6 +5,7 @@ the rounding of floating point numbers.
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from unittest import mock
 
@@ -217,7 +218,8 @@ def force_tiles(layer):
     model = layer.hardware.tile_model
 
     class Shy:
-        matrix = None
+        matrix = products = None
+        largest_voltage = math.inf
 
         def __init__(self, programmed):
             self._programmed = programmed

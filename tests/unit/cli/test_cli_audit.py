@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,49 @@ def test_the_page_shows_everything(done: tuple[Path, str]) -> None:
     for text in ("mlp, audited", "Fit, RMS error", "Another answer", "in ngspice", "Amplifier gain"):
         assert text in page
     assert "Tiles that were not\naudited" in page
+
+
+@pytest.mark.ngspice
+def test_the_results_are_shown_again(done: tuple[Path, str], tmp_path: Path) -> None:
+    folder, said = done
+    found = json.loads((folder / "audit.json").read_text())
+    assert len(found["pairs"]["own"]) == len(found["pairs"]["layer"]) > 20
+    assert found["settling_left_out"]
+    assert "was read at rest" in said  # the amplifier has a pole
+    page = tmp_path / "again.html"
+    shown = CliRunner().invoke(cli.app, ["report", str(folder / "audit.json"), "--out", str(page)])
+    assert shown.exit_code == 0, shown.stderr
+    assert page.read_text() == (folder / "audit.html").read_text()
+    told = CliRunner().invoke(cli.app, ["info", str(folder / "audit.json")])
+    assert told.exit_code == 0, told.stderr
+    for text in ("an audit", "mlp", "Fit, RMS error", "With the errors injected", "at rest", "Amplifier gain"):
+        assert text.lower() in told.stdout.lower()
+    for text in ("{}", "[1, 2", '{"by_layer": []}'):
+        (tmp_path / "other.json").write_text(text)
+        refused = CliRunner().invoke(cli.app, ["info", str(tmp_path / "other.json")])
+        assert refused.exit_code == 2
+        assert "other.json" in refused.stderr
+
+
+@pytest.mark.ngspice
+def test_a_read_time_is_a_transient(experiment: Path, tmp_path: Path) -> None:
+    richer = tmp_path / "richer.toml"
+    richer.write_text(RICHER + 'row_line_capacitance = "1 fF"\n')
+    arguments = (experiment, "--samples", 1, "--tiles", 1, "--injections", 0, "--workers", 1, "--out", tmp_path / "out")
+    code, said, trouble = run(*arguments, "--reference-tile", richer, "--read-time", "1 ns")
+    assert code == 0, trouble
+    found = json.loads((tmp_path / "out/audit.json").read_text())
+    assert found["read_time"] == pytest.approx(1e-9)
+    assert "at rest" not in said
+    assert "measured 1 ns after" in (tmp_path / "out/audit.html").read_text()
+    # The amplifier of 1 Mohm and 100 MHz has not settled after 50 ns: more than its gain is missing.
+    # One pole, tau = A/(2 pi GBW (1 + A)) where the feedback is less than any cell; gain A/(1 + A).
+    missing = math.exp(-1e-9 * 2 * math.pi * 100e6 * 100 / 99)
+    sensed = 0.99 * (1 - missing)
+    assert [layer["model"]["rms"] for layer in found["by_layer"]] == pytest.approx([1 / sensed - 1] * 2, rel=0.03)
+    code, _, trouble = run(*arguments, "--read-time", "50 mV", "--force")
+    assert code == 2
+    assert "50 mV" in trouble
 
 
 @pytest.mark.ngspice

@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mdls_cosim import cli
 from mdls_cosim.errors import ConvergenceError
-from mdls_cosim.network import experiment_units
-from mdls_cosim.network.experiment_results import SimulationResult
+from mdls_cosim.network.experiment import SimulationResult
+from mdls_cosim.network.experiment import units as experiment_units
 
 EXPERIMENT = """
 runs = 2
@@ -145,15 +146,25 @@ def test_options_that_exclude_each_other(arguments: tuple[str, ...], experiment:
     assert "Give one of them" in said
 
 
+def test_torch_device_that_is_not_here(experiment: Path, tmp_path: Path) -> None:
+    for name, reason in (("cuda:99", "cuda"), ("tpu", "tpu"), ("meta", "meta")):
+        code, _, told = run("simulate", experiment, "--out", tmp_path / "out", "--torch-device", name)
+        assert code == 2
+        assert len(told.splitlines()) == 1
+        assert "torch cannot compute here at --torch-device" in told
+        assert reason in told.lower()
+    assert not (tmp_path / "out").exists()
+
+
 def test_failed_runs_exit_with_one_and_are_tried_again(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate = experiment_units.evaluate
 
-    def diverges(model: Any, data: Any, runs: int, seed: int, batch_size: int) -> Any:
+    def diverges(model: Any, data: Any, runs: int, seed: int, *more: Any, **named: Any) -> Any:
         if seed == 2:
             raise ConvergenceError("Newton did not converge", where="layer head")
-        return evaluate(model, data, runs, seed, batch_size)
+        return evaluate(model, data, runs, seed, *more, **named)
 
     arguments = ("simulate", experiment, "--out", tmp_path, "--workers", "1")
     with monkeypatch.context() as context:
@@ -171,20 +182,24 @@ def test_failed_runs_exit_with_one_and_are_tried_again(
 
 
 def test_killed_processes_leave_and_their_runs_go_on(tmp_path: Path) -> None:
-    """Two processes, and a network whose class is in a module beside the experiment."""
+    """Two processes, and a network whose class is in a module beside the experiment; nothing is trained."""
     text = "from torch import nn\n\nclass Own(nn.Sequential):\n    pass\n\n\ndef make(width):\n"
     text += "    return Own(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))\n"
     (tmp_path / "network_of_a_killed_test.py").write_text(text)
+    inputs, labels = np.random.default_rng(0).random((60, 1, 8, 8), dtype=np.float32), np.arange(60) % 10
+    images = tmp_path / "images.npz"
+    np.savez(images, train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels)
     (tmp_path / "own.toml").write_text(
         EXPERIMENT.replace('name = "mlp"', 'factory = "network_of_a_killed_test:make"')
         .replace("hidden = [16]", "width = 16")
+        .replace("[train]\nepochs = 2", '[data]\nname = "npz"\npath = "images.npz"')
         .replace("runs = 2", "runs = 6")
     )
     arguments = ["simulate", str(tmp_path / "own.toml"), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "-m", "mdls_cosim", *arguments, "--workers", "2"], stderr=subprocess.DEVNULL
     )
-    journal, until = tmp_path / "out" / "runs.journal", time.monotonic() + 100
+    journal, until = tmp_path / "out" / "runs.journal", time.monotonic() + 300
     while not _kept(journal) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.002)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from mdls_cosim.analog import Hardware
+from mdls_cosim.analog import Hardware, Moment
 from mdls_cosim.characterize import Journal, draw
-from mdls_cosim.errors import ConfigError, ConvergenceError, MdlsError, StoreError
+from mdls_cosim.errors import ConfigError, ConvergenceError, ExecutorError, InputError, MdlsError, StoreError
 from mdls_cosim.fidelity import NodalTile
-from mdls_cosim.network import convert, evaluate, on_rung
-from mdls_cosim.network import experiment_units as units_module
-from mdls_cosim.network.experiment import Simulation
-from mdls_cosim.network.experiment_results import SimulationResult
-from mdls_cosim.network.experiment_run import Work
-from mdls_cosim.network.experiment_subject import Subject
-from mdls_cosim.network.experiment_surrogates import fit_to_exact, label_plan
-from mdls_cosim.network.experiment_units import solve
+from mdls_cosim.network import calibrate_columns, compensate_drift, convert, evaluate, on_rung
+from mdls_cosim.network.experiment import Simulation, SimulationResult, Subject, Work
+from mdls_cosim.network.experiment import units as units_module
+from mdls_cosim.network.experiment.surrogates import label_plan
+from mdls_cosim.network.experiment.units import solve
 from mdls_cosim.store import Array
-from mdls_cosim.surrogates import SeriesSurrogate
+from mdls_cosim.surrogates import SeriesSurrogate, fit_to_exact
 from mdls_cosim.surrogates.series import START
 from mdls_cosim.tiles import TileSpec
 
@@ -102,6 +99,32 @@ class TestPlan:
         assert not sweep.axes[0].numeric
         assert sweep.axes[0].texts == ("ideal", "nodal")
 
+    def test_combinations_of_two_among_other_sweeps(self) -> None:
+        plan = simulation(sweep={"states x adc.bits": [[2, 4, 8], [3, 6]], "read_voltage": ["0.1 V"]}).plan()
+        both, alone = plan.sweeps
+        assert (both.name, both.points.shape, alone.points.shape) == ("states x adc.bits", (3, 2), (1,))
+        found = plan.points[both.points[2, 1]].hardware
+        assert (found.states, found.adc.as_dict()["bits"], found.read_voltage) == (8, 6, 0.2)
+        assert [axis.values.tolist() for axis in both.axes] == [[2, 4, 8], [3, 6]]
+
+    def test_reading_is_swept_beside_the_hardware(self) -> None:
+        sweep = {"time": ["0 s", "1 day"], "temperature": ["350 K"], "compensation": ["columns"], "states": [4]}
+        plan = simulation(time="1 hour", temperature="310 K", sweep=sweep).plan()
+        told = [(each.reading.time, each.reading.temperature, each.reading.compensation) for each in plan.points]
+        hour = 3600.0
+        assert told == [
+            (hour, 310.0, "none"),
+            (0.0, 310.0, "none"),
+            (86400.0, 310.0, "none"),
+            (hour, 350.0, "none"),
+            (hour, 310.0, "columns"),
+            (hour, 310.0, "none"),
+        ]
+        assert all(each.hardware == plan.points[0].hardware for each in plan.points[:-1])
+        assert plan.points[3].reading.moment == Moment(hour, 350.0)
+        assert [sweep.axes[0].unit for sweep in plan.sweeps] == ["s", "K", "", ""]
+        assert [sweep.axes[0].numeric for sweep in plan.sweeps] == [True, True, False, True]
+
     def test_rules_hold_at_every_point(self) -> None:
         asked = simulation(rules={"head": {"adc": {"bits": 8}}, "hidden*": "digital"}, sweep={"states": [2]})
         for point in asked.plan().points:
@@ -140,6 +163,16 @@ class TestPlan:
             ({"sweep": {"adc.bits": []}}, r"an empty sweep at .*adc\.bits"),
             ({"sweep": {"adc.bits": 3}}, "a sweep takes a list"),
             ({"sweep": {"grid": 1, "adc.bits": [3]}}, "true or false"),
+            ({"sweep": {"states x adc.bits": [3, 4]}}, r"list of values for each.*2 lists in a list"),
+            ({"sweep": {"states x adc.bits": [[3, 4]]}}, r"list of values for each.*2 lists in a list"),
+            ({"sweep": {"states x adc.bits": [[3, 4], []]}}, "an empty sweep"),
+            ({"sweep": {"states x states": [[3, 4], [5]]}}, "varied twice"),
+            ({"sweep": {"tmie": ["3 s"]}}, r"unknown key at .*tmie.*Did you mean time\?"),
+            ({"sweep": {"time": [3]}}, r"number without its unit at .*sweep time = 3"),
+            ({"sweep": {"temperature": ["1 day"]}}, "wrong dimension"),
+            ({"sweep": {"compensation": ["drfit"]}}, "Did you mean drift"),
+            ({"time": "-1 s"}, "an impossible value at .*time"),
+            ({"hardware": {"tile": TILE, "time": "1 s"}}, r"no hardware at .*hardware\.time.*above all tables"),
             ({"sweep": {"states.more": [3]}, "hardware": {"tile": TILE, "states": 4}}, "no fields of its own"),
             ({"hardware": {"tile": {"rows": 4, "cols": 4, "sense_resistance": 3}}}, "number without its unit"),
             ({"hardware": {"tile": TILE, "states": 1}}, "states"),
@@ -233,9 +266,14 @@ class TestRun:
             for name in ("dac_saturated", "adc_saturated", "reads"):
                 counted = array[name].values.reshape(-1, 2, 2)[0].sum(0)
                 assert counted.tolist() == [getattr(each, name) for each in told.counters.values()]
-            clipped = [layer.clipped_weights for layer in report.converted]
-            assert array["clipped_weights"].values.reshape(-1, 2)[0].tolist() == clipped
-            assert sum(clipped) > 0
+            for k, name in enumerate(("clipped_weights", "clipped_conductances")):
+                counted = array[name].values.reshape(-1, 2, 2)[0]
+                assert counted.tolist() == [[each[layer][k] for layer in each] for each in told.clipped]
+                assert array[f"{name}_per_chip"].values.flat[0] == counted.sum() / 2 > 0
+                assert array[f"{name}_per_chip_by_layer"].values.reshape(-1, 2)[0].tolist() == counted.mean(0).tolist()
+            converted = [(layer.clipped_weights, layer.clipped_conductances) for layer in report.converted]
+            assert list(told.clipped[0].values()) == converted  # of the same seed
+            assert told.clipped[1] != told.clipped[0]
 
     def test_fewer_bits_are_worse_and_the_base_is_among_the_values(self, found: tuple[Work, SimulationResult]) -> None:
         _, result = found
@@ -273,6 +311,9 @@ class TestRun:
             key(rules={"head": "digital"}),
             key(rules={"head": {"states": 3}}),
             key(calibration={"on": "ideal"}),
+            key(time="1 s"),
+            key(temperature="310 K"),
+            key(compensation="columns"),
             key(hardware={"surrogate": "one.h5"}),
             key(hardware={"surrogate": "other.h5"}),
         )
@@ -318,6 +359,52 @@ class TestRun:
         assert result.base["accuracy_mean"].values == result.base["float_accuracy"].values
         assert np.isnan(result.base["accuracy_std"].values)
 
+    def test_reading_later_and_compensated(self, folder: Path) -> None:
+        drift = {"effects": [{"effect": "drift", "exponent": 0.3, "exponent_spread": 0.1, "start_time": "1 s"}]}
+        hardware = {"tile": TILE, "adc": ADC, "dac": DAC, "variability": drift}
+        sweep = {"time": ["1 hour"], "time x compensation": [["1 hour"], ["none", "drift", "columns"]]}
+        asked = work(folder, hardware=hardware, sweep=sweep, calibration={"images": 50})
+        result = asked.run(folder, workers=1).result
+        bench, own = asked.bench, asked.plan.points[0].hardware
+        moment, accuracies = Moment.of("1 hour"), []
+        prepared = (None, compensate_drift, lambda model: calibrate_columns(model, bench.calibration))
+        for prepare in prepared:
+            model, _ = convert(asked.subject.model, own, seed=3, calibration=bench.calibration)
+            told = evaluate(model, (bench.images, bench.labels), 2, 3, moment=moment, prepare=prepare)
+            accuracies.append(list(told.runs))
+        assert result.sweeps["time x compensation"]["accuracy"].values[0].tolist() == accuracies
+        assert result.sweeps["time"]["accuracy"].values[0].tolist() == accuracies[0]
+        assert result.base["accuracy_mean"].values > np.mean(accuracies[0])
+        assert np.mean(accuracies[2]) > np.mean(accuracies[0])
+
+    def test_errors_of_layers_are_those_of_the_reading(self, folder: Path) -> None:
+        drift = {"effects": [{"effect": "drift", "exponent": 0.1, "start_time": "1 s"}]}
+        given = {"hardware": {"tile": {"rows": 32, "cols": 16}, "variability": drift}, "runs": 1}
+        later = work(folder, **given, time="1 hour").run(folder, workers=1).result
+        corrected = work(folder, **given, time="1 hour", compensation="drift").run(folder, workers=1).result
+        lost = 1 - 3600**-0.1
+        assert later.base["layer_error"].values == pytest.approx(lost, rel=0.2)  # biases are digital
+        assert (corrected.base["layer_error"].values < 1e-4).all()
+
+    def test_batch_norm_needs_one(self, folder: Path) -> None:
+        with pytest.raises(InputError, match="no batch norm"):
+            work(folder, compensation="batch_norm").run(folder, workers=1)
+
+    def test_lost_workers_are_told(self, found: tuple[Work, SimulationResult], folder: Path) -> None:
+        class Broken(ThreadPoolExecutor):
+            def submit(self, *task: Any, **named: Any) -> Any:
+                raise BrokenExecutor("they left")
+
+        with pytest.raises(ExecutorError, match=r"lost its workers \(BrokenExecutor: they left\).*--resume"):
+            found[0].run(folder, executor=Broken())
+
+    def test_torch_device_that_is_not_here(self, found: tuple[Work, SimulationResult], folder: Path) -> None:
+        asked, _ = found
+        elsewhere = Work(asked.simulation, asked.subject, torch_device="cuda:99")
+        assert elsewhere.units({})[0][0].key != asked.units({})[0][0].key
+        with pytest.raises(ConfigError, match=r"torch cannot compute here.*'?cuda:99'?.*cpu"):
+            elsewhere.run(folder, workers=1)
+
     def test_calibration_on_ideal_tiles(self, folder: Path) -> None:
         wires = {**TILE, "row_line_resistance": "100 ohm", "column_line_resistance": "100 ohm"}
         hardware = {"tile": wires, "adc": ADC}
@@ -333,10 +420,10 @@ class TestRun:
         assert moved.counters != other.counters or moved.mean != other.mean  # else the test would say nothing
 
     def test_failed_run_is_nan(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def diverges(model: Any, data: Any, runs: int, seed: int, batch_size: int) -> Any:
+        def diverges(model: Any, data: Any, runs: int, seed: int, *more: Any, **named: Any) -> Any:
             if seed == 4:
                 raise ConvergenceError("Newton did not converge", where="layer head")
-            return evaluate(model, data, runs, seed, batch_size)
+            return evaluate(model, data, runs, seed, *more, **named)
 
         monkeypatch.setattr(units_module, "evaluate", diverges)
         found = work(folder, sweep={"adc.bits": [4]}).run(folder, workers=1)
@@ -375,8 +462,8 @@ class TestJournal:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"seed": 5}, {"images": 61}, {"hardware": {"tile": TILE}}, {"calibration": {"images": 20}}],
-        ids=["seed", "images", "hardware", "calibration"],
+        [{"seed": 5}, {"images": 61}, {"hardware": {"tile": TILE}}, {"calibration": {"images": 20}}, {"time": "1 s"}],
+        ids=["seed", "images", "hardware", "calibration", "time"],
     )
     def test_another_experiment_is_refused(self, changes: dict[str, Any], folder: Path, tmp_path: Path) -> None:
         with Journal.open(tmp_path / "journal") as journal:

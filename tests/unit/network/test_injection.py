@@ -1,5 +1,7 @@
 """Audited errors, put into a running network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,7 @@ def outputs(model, images):
 
 
 def changed(residuals, factor):
-    return {
-        name: Residuals(factor * each.currents, each.own, each.tiles, each.weights) for name, each in residuals.items()
-    }
+    return {name: replace(each, currents=factor * each.currents) for name, each in residuals.items()}
 
 
 def test_no_error_changes_nothing(classifier, images, ohmic):
@@ -125,7 +125,7 @@ def test_tiles_without_an_audit_take_the_errors_of_others_in_another_order(ohmic
     assert layer.partition.tiles == (1, 3, 2)
     currents = torch.arange(40.0).reshape(1, 1, 8, 5)
     errors = ResampledErrors(
-        layer, Residuals(currents, 0 * currents, torch.tensor([[0, 1, 0]]), torch.ones(8)), seed=0
+        layer, Residuals(currents, 0 * currents, torch.tensor([[0, 1, 0]]), torch.ones(8), layer.partition), seed=0
     )._errors
     assert errors.shape == (8, 1, 3, 1, 10)
     audited = currents[0, 0]

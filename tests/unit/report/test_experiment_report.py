@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mdls_cosim.dataset import Failure
-from mdls_cosim.network.experiment_results import SimulationResult
+from mdls_cosim.network.experiment import SimulationResult
 from mdls_cosim.report import render_simulation, simulation_tables
 from mdls_cosim.report.experiment import draw_layers, draw_sweep, field_words
 from mdls_cosim.store import Array
@@ -35,8 +35,9 @@ def arrays(axes: dict[str, int], runs: int = 2, level: float = 0.9) -> dict[str,
         found[name] = Array(np.full(shape, 0.0123), "1", names)
         found[f"{name}_by_layer"] = Array(np.full((*shape, 2), 0.0045), "1", (*names, "layer"))
     for name in CLIPPED:
-        found[name] = Array(np.full((*shape, 2), 21.0), "1", (*names, "layer"))
-        found[f"{name}_total"] = Array(np.full(shape, 42.0), "1", names)
+        found[name] = Array(np.full((*shape, runs, 2), 21.0), "1", (*names, "run", "layer"))
+        found[f"{name}_per_chip"] = Array(np.full(shape, 42.0), "1", names)
+        found[f"{name}_per_chip_by_layer"] = Array(np.full((*shape, 2), 21.0), "1", (*names, "layer"))
     return found
 
 
@@ -171,6 +172,15 @@ def test_wide_spans_are_logarithmic_and_zero_is_not() -> None:
     wires = draw_sweep(result([WIRES]), WIRES[0]["name"]).axes[0]
     assert wires.get_xscale() == "linear"
     assert wires.get_xlabel() == "Tile row line resistance and column line resistance (ohm)"
+
+
+def test_times_keep_their_words() -> None:
+    told, array = axis("time", [0, 3600, 86400, 31536000], "s")
+    told["texts"] = ["0 s", "1 hour", "1 day", "1 year"]
+    axes = draw_sweep(result([(told, array)]), "time").axes[0]
+    assert axes.get_xscale() == "symlog"
+    assert [text.get_text() for text in axes.get_xticklabels()] == told["texts"]
+    assert axes.get_xlabel() == "Time"
 
 
 def test_values_out_of_order_are_drawn_in_order() -> None:

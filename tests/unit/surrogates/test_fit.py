@@ -81,7 +81,8 @@ def test_two_tiles_are_enough(nodal_dataset, tile_spec):
 @pytest.mark.parametrize("damage", ["noise", "swapped axes"])
 def test_data_that_no_tile_explains_are_refused(damage, nodal_dataset, tile_spec):
     # With good I-V curves of single cells, which tell that they are ohmic.
-    dataset = nodal_dataset(tile_spec(5, 4), tiles=2, vectors=2, iv=True)
+    plan = {"tiles": 2, "vectors": 2, "conductance_classes": ("uniform",)}
+    dataset = nodal_dataset(tile_spec(5, 4), iv=True, **plan)
     currents = values(dataset, "currents")
     generator = np.random.default_rng(0)
     wrong = {

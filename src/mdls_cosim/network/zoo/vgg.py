@@ -19,8 +19,9 @@ def vgg8(classes: int, channels: int, size: int, *, width: int = 48, hidden: int
         width: maps of the first pair; the others have twice and three times as many.
         hidden: width of the first linear layer.
 
-    Source: the network on which Lammie, Xiang, Rahimi Azghadi 2022, doi:10.1016/j.array.2021.100116, compare
-    simulators; after Simonyan, Zisserman 2014, doi:10.48550/arXiv.1409.1556.
+    Source: the network on which Lammie, Xiang, Rahimi Azghadi, "Modeling and simulating in-memory memristive deep
+    learning systems: an overview of current efforts", Array, 2022, compare simulators; after Simonyan, Zisserman 2014,
+    doi:10.48550/arXiv.1409.1556.
     """
     layers: list[tuple[str, nn.Module]] = []
     inputs = channels

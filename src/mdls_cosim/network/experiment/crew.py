@@ -8,21 +8,13 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
-from mdls_cosim.characterize import Journal, Outcome, Progress
-from mdls_cosim.errors import ConfigError, ExecutorError, InputError
-from mdls_cosim.network.experiment_units import Bench, Unit, here, install, solve
+from mdls_cosim.characterize import Journal, Outcome, Progress, executor_errors
+from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.network.experiment.units import Bench, Unit, here, install, solve
 
 _IN_FLIGHT_PER_WORKER = 2
 _IN_FLIGHT_UNKNOWN = 256
@@ -43,12 +35,12 @@ class Crew:
         running: dict[Future[Any], str] = {}
         while True:
             for item in itertools.islice(waiting, self._in_flight - len(running)):
-                with _executor_errors():
+                with executor_errors():
                     running[self._executor.submit(*task(item))] = item
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                with _executor_errors():
+                with executor_errors():
                     answer = future.result()
                 yield running.pop(future), answer
 
@@ -90,7 +82,7 @@ def crew_of(executor: Executor | None, workers: int | None, bench: Bench, most: 
         count = min(workers or cores, most)
         if count == 1:
             token = hashlib.sha256(os.urandom(16)).hexdigest()
-            here.benches[token] = bench
+            here.benches[token] = bench.placed()
             try:
                 yield Crew(_ThisProcess(), 1, token, None)
             finally:
@@ -132,18 +124,3 @@ def _packed(bench: Bench) -> tuple[bytes, str]:
             hint="Define its classes at the top of a module; or run with --workers 1",
         ) from None
     return content, hashlib.sha256(content).hexdigest()
-
-
-@contextmanager
-def _executor_errors() -> Iterator[None]:
-    """What an executor raises where it has lost its workers, in this package's terms."""
-    try:
-        yield
-    except Exception as error:
-        lost = isinstance(error, BrokenExecutor | CancelledError) or type(error).__module__.startswith("distributed.")
-        if not lost:
-            raise
-        raise ExecutorError(
-            f"the workers were lost ({type(error).__name__}: {error})",
-            hint="Out of memory? Take fewer --workers; `--resume` goes on with what had finished",
-        ) from error

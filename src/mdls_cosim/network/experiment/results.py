@@ -12,7 +12,7 @@ import numpy as np
 from mdls_cosim import store
 from mdls_cosim.dataset import Failure
 from mdls_cosim.errors import InputError, StoreError
-from mdls_cosim.network.experiment import Sweep
+from mdls_cosim.network.experiment.plan import Sweep
 from mdls_cosim.provenance import Provenance, content_hash, json_value
 from mdls_cosim.store import Array, Group
 
@@ -26,10 +26,10 @@ COUNTS = (
 )  # fmt: skip
 """Of every layer in a run, named as in `Counters`."""
 CLIPPED = ("clipped_weights", "clipped_conductances")
-"""Of every layer when it is converted: the chip of the first seed."""
+"""Of every layer when its chip is programmed."""
 
 Found = Mapping[str, np.ndarray]
-"""What one run gave; see `experiment_run.Run`."""
+"""What one run gave; see `units.solve`."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def point_arrays(runs: np.ndarray, names: Names, axes: tuple[str, ...] = ()) -> 
     shape = runs.shape
     accuracy = np.full(shape, np.nan)
     counts = np.full((*shape, len(names.layers), len(COUNTS)), np.nan)
-    clipped = np.full((*shape[:-1], len(names.layers), len(CLIPPED)), np.nan)
+    clipped = np.full((*shape, len(names.layers), len(CLIPPED)), np.nan)
     outside = np.full((*shape, len(names.layers), len(names.limits)), np.nan)
     for place in np.ndindex(shape):
         found = runs[place]
@@ -152,7 +152,7 @@ def point_arrays(runs: np.ndarray, names: Names, axes: tuple[str, ...] = ()) -> 
         layers = [names.layers.index(name) for name in found["layers"].tolist()]
         limits = [names.limits.index(name) for name in found["limits"].tolist()]
         counts[place][layers] = found["counts"]
-        clipped[place[:-1]][layers] = found["clipped"]
+        clipped[place][layers] = found["clipped"]
         outside[place][layers] = 0.0
         outside[(*place, *np.ix_(layers, limits))] = found["outside"]
     by_layer = (*axes, "run", "layer")
@@ -167,8 +167,9 @@ def point_arrays(runs: np.ndarray, names: Names, axes: tuple[str, ...] = ()) -> 
     for k, name in enumerate(COUNTS):
         arrays[name] = Array(counts[..., k], "1", by_layer)
     for k, name in enumerate(CLIPPED):
-        arrays[name] = Array(clipped[..., k], "1", (*axes, "layer"))
-        arrays[f"{name}_total"] = Array(clipped[..., k].sum(-1), "1", axes)
+        arrays[name] = Array(clipped[..., k], "1", by_layer)
+        arrays[f"{name}_per_chip"] = Array(clipped[..., k].sum(-1).mean(-1), "1", axes)
+        arrays[f"{name}_per_chip_by_layer"] = Array(clipped[..., k].mean(-2), "1", (*axes, "layer"))
     for converter in ("dac", "adc"):
         of, saturated = (arrays[f"{converter}_{what}"].values for what in ("conversions", "saturated"))
         arrays[f"{converter}_saturation"] = Array(_share(saturated.sum((-2, -1)), of.sum((-2, -1))), "1", axes)

@@ -18,7 +18,7 @@ from mdls_cosim.errors import ConfigError, InputError, StoreError
 from mdls_cosim.network import data as datasets
 from mdls_cosim.network import zoo
 from mdls_cosim.network.evaluate import evaluate
-from mdls_cosim.network.experiment import Simulation
+from mdls_cosim.network.experiment.simulation import Simulation
 from mdls_cosim.network.train import train
 from mdls_cosim.network.weights import load_weights, save_weights
 from mdls_cosim.provenance import canonical_json, json_value, tool_versions
@@ -45,7 +45,12 @@ class Subject:
 
     @classmethod
     def load(
-        cls, simulation: Simulation, folder: Path | None, where: str = "experiment", stage: Stage = lambda doing: None
+        cls,
+        simulation: Simulation,
+        folder: Path | None,
+        where: str = "experiment",
+        stage: Stage = lambda doing: None,
+        torch_device: str = "cpu",
     ) -> Subject:
         """The network with its weights, and the data.
 
@@ -53,6 +58,8 @@ class Subject:
             folder: where weights are kept that are trained here; None: an untrained network will do.
             where: the file of the experiment, for what errors name.
             stage: told what takes a while.
+            torch_device: where a training runs; another one gives other weights. The network comes from there to the
+                CPU.
 
         Raises:
             ConfigError: no such network, layer or option; a network that does not take the images.
@@ -68,7 +75,7 @@ class Subject:
         if simulation.model.weights is not None:
             load_weights(model, _file(simulation, simulation.model.weights, f"{where}: model.weights"))
         elif simulation.train is not None and folder is not None:
-            _trained(simulation, model, (shown, labels), hashes["data"], folder, stage)
+            _trained(simulation, model, (shown, labels), hashes["data"], folder, stage, torch_device)
         model.eval()
         hashes["model"] = _hash_of(model.state_dict(), repr(model))
         plan = simulation.model
@@ -141,7 +148,13 @@ def _model(simulation: Simulation, classes: int, image: tuple[int, ...], where: 
 
 
 def _trained(
-    simulation: Simulation, model: nn.Module, data: tuple[Tensor, Tensor], data_hash: str, folder: Path, stage: Stage
+    simulation: Simulation,
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    data_hash: str,
+    folder: Path,
+    stage: Stage,
+    torch_device: str,
 ) -> None:
     """Gives the model weights that were trained on the data: kept ones, or trained and kept now."""
     plan = simulation.train
@@ -154,6 +167,8 @@ def _trained(
         "seed": simulation.seed,
         "torch": tool_versions()["torch"],
     }
+    if torch_device != "cpu":
+        recipe["torch_device"] = torch.device(torch_device).type
     key = hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:16]
     file = folder / f"weights-{key}.safetensors"
     if file.exists():
@@ -165,7 +180,9 @@ def _trained(
             stage(f"weights of an earlier training: {file}")
             return
     stage(f"training for {plan.epochs} epochs on {len(data[0])} images")
+    model.to(torch_device)
     train(model, data, plan.epochs, plan.learning_rate, simulation.seed, plan.batch_size, plan.weight_decay)
+    model.cpu()
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, file, config=json_value(recipe), seed=simulation.seed, parents=(data_hash,))
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from mdls_cosim.analog import Hardware
 from mdls_cosim.characterize import Characterization, Journal, Outcome, Progress
 from mdls_cosim.dataset import Failure
 from mdls_cosim.errors import StoreError
-from mdls_cosim.network.experiment import Plan, Point, Simulation, needs_fit
-from mdls_cosim.network.experiment_crew import Crew, crew_of
-from mdls_cosim.network.experiment_results import Names, SimulationResult, point_arrays, sweep_arrays
-from mdls_cosim.network.experiment_subject import Subject
-from mdls_cosim.network.experiment_surrogates import kept_surrogate, label_plan, plan_key, with_surrogate
-from mdls_cosim.network.experiment_units import Bench, Unit, fit
+from mdls_cosim.network.experiment.crew import Crew, crew_of
+from mdls_cosim.network.experiment.plan import Plan, Point
+from mdls_cosim.network.experiment.results import Names, SimulationResult, point_arrays, sweep_arrays
+from mdls_cosim.network.experiment.simulation import Simulation
+from mdls_cosim.network.experiment.subject import Subject
+from mdls_cosim.network.experiment.surrogates import kept_surrogate, label_plan, needs_fit, plan_key, with_surrogate
+from mdls_cosim.network.experiment.units import Bench, Unit, fit
 from mdls_cosim.provenance import canonical_json, tool_versions
 from mdls_cosim.store import Array
 from mdls_cosim.surrogates import Surrogate
@@ -54,9 +55,17 @@ class Work:
         where: the file of the experiment, for what errors name.
         threads: of torch in each process. More than one help large networks of which few fit in memory; another number
             changes the last digits of sums.
+        torch_device: where units are computed, "cpu" or "cuda"; another one changes the last digits of sums.
     """
 
-    def __init__(self, simulation: Simulation, subject: Subject, where: str = "experiment", threads: int = 1) -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        subject: Subject,
+        where: str = "experiment",
+        threads: int = 1,
+        torch_device: str = "cpu",
+    ) -> None:
         self.simulation = simulation
         self.subject = subject
         self.plan: Plan = simulation.plan(where)
@@ -72,6 +81,7 @@ class Work:
             simulation.batch_size,
             simulation.layer_images,
             threads,
+            torch_device,
             subject.folder,
         )
 
@@ -96,7 +106,8 @@ class Work:
         """Of every point one a run; the errors of the layers come after those of the base."""
         every = [self._units(point, fitted) for point in self.plan.points]
         base = every[0][0]
-        every[0] = [*every[0], _unit("layers", base.point, base.hardware, base.rules, None, self.simulation)]
+        key = _hash({"point": base.key, "layers": self.simulation.layer_images})
+        every[0] = [*every[0], replace(base, label="layers", key=key, run=None)]
         return every
 
     def _units(self, point: Point, fitted: Mapping[str, Surrogate]) -> list[Unit]:
@@ -112,11 +123,17 @@ class Work:
             "subject": self.subject.hashes,
             "images": len(self.bench.images),
         }
+        if self.bench.torch_device != "cpu":
+            told["torch_device"] = torch.device(self.bench.torch_device).type
         key = _hash(told)
+        read = {"point": key, "reading": point.reading}
         # Where nothing is random every run is the first.
         random = any(each is not None and each.random for each in (hardware, *rules.values()))
         runs = range(self.simulation.runs) if random else [0] * self.simulation.runs
-        return [_unit(point.label, key, hardware, rules, run, self.simulation) for run in runs]
+        return [
+            Unit(f"{point.label}, run {run}", _hash({**read, "run": run}), key, hardware, rules, point.reading, run)
+            for run in runs
+        ]
 
     def run(
         self,
@@ -270,14 +287,6 @@ def _told(hardware: Hardware) -> dict[str, Any]:
     if isinstance(hardware.tile, Surrogate):
         told["tile"] = {**told["tile"], "content_hash": hardware.tile.provenance.content_hash}
     return told
-
-
-def _unit(
-    label: str, point: str, hardware: Hardware, rules: dict[str, Hardware | None], run: int | None, plan: Simulation
-) -> Unit:
-    own = {"run": run} if run is not None else {"layers": plan.layer_images}
-    said = label if run is None else f"{label}, run {run}"
-    return Unit(said, _hash({"point": point, **own}), point, hardware, rules, run)
 
 
 def _hash(value: Any) -> str:

@@ -13,7 +13,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,15 @@ from torch import Tensor, nn
 from mdls_cosim.analog import Hardware
 from mdls_cosim.characterize import Characterization, Outcome
 from mdls_cosim.errors import ConfigError, DomainWarning, InputError, MdlsError, NotAvailable
-from mdls_cosim.network.chips import analog_layers, evaluation_mode
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_buffers, kept_chips
+from mdls_cosim.network.compensate import calibrate_columns, compensate_drift, reestimate_batch_norm
 from mdls_cosim.network.conversion import ConversionReport
 from mdls_cosim.network.convert import convert
 from mdls_cosim.network.evaluate import evaluate
-from mdls_cosim.network.experiment_results import CLIPPED, COUNTS
-from mdls_cosim.network.experiment_surrogates import fit_to_exact
+from mdls_cosim.network.experiment.plan import Compensation, Reading
+from mdls_cosim.network.experiment.results import COUNTS
 from mdls_cosim.network.rungs import on_rung
-from mdls_cosim.surrogates import Surrogate
+from mdls_cosim.surrogates import Surrogate, fit_to_exact
 
 Results = dict[str, Any]
 
@@ -49,8 +51,34 @@ class Bench:
     layer_images: int
     threads: int
     """Of torch, in each process: their number is in the last digits of sums, so it is the same everywhere."""
+    torch_device: str
+    """Where units are computed; the network and the data come from the CPU."""
     folder: str | None
     """Where the network's own module lies."""
+
+    def placed(self) -> Bench:
+        """The same on its torch device."""
+        if self.torch_device == "cpu":
+            return self
+        check_torch_device(self.torch_device)
+        tensors = {name: getattr(self, name).to(self.torch_device) for name in ("images", "labels", "calibration")}
+        return replace(self, model=copy.deepcopy(self.model).to(self.torch_device), **tensors)
+
+
+def check_torch_device(name: str) -> None:
+    """ConfigError where torch cannot compute in float64 on a device of this name."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=name).item()
+    # torch says it in several ways: an unknown name, a build without CUDA, no driver, too high a number, no float64.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise ConfigError(
+            "torch cannot compute here",
+            where="--torch-device",
+            value=name,
+            limit=", ".join(["cpu", *cuda]),
+            hint=f"torch says: {str(error).splitlines()[0]}",
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +89,10 @@ class Unit:
     key: str
     """Hash of everything that decides its numbers."""
     point: str
-    """Key of its point: units of one share a conversion."""
+    """Key of its hardware and rules: units of one share a conversion."""
     hardware: Hardware
     rules: dict[str, Hardware | None]
+    reading: Reading
     run: int | None
     """The chip's seed is `seed` + `run`; None: errors of the layers, on the chip of `seed`."""
 
@@ -102,7 +131,7 @@ def bench_of(content: bytes | None, token: str) -> Bench:
         if folder is not None and folder not in sys.path:
             sys.path.append(folder)  # the class of the network is found there
         here.benches.clear()  # a worker elsewhere lives on from simulation to simulation
-        bench = here.benches[token] = pickle.loads(packed)
+        bench = here.benches[token] = pickle.loads(packed).placed()
     return bench
 
 
@@ -114,13 +143,21 @@ def solve(unit: Unit, token: str, content: bytes | None = None) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DomainWarning)  # counted, and told in the report
-            model, report = _converted(unit, bench, token)
-            found = _layers(model, bench) if unit.run is None else _run(model, report, unit.run, bench)
+            with _exact_floats(bench.torch_device):
+                model, report = _converted(unit, bench, token)
+                found = _layers(model, unit, bench) if unit.run is None else _run(model, report, unit, unit.run, bench)
     except (ConfigError, InputError, NotAvailable):
         raise  # wrong in every unit
     except MdlsError as error:
         return Outcome(unit.label, None, error, deck=getattr(error, "deck", None) or "", seconds=_since(began))
     return Outcome(unit.label, found, seconds=_since(began))
+
+
+def _exact_floats(torch_device: str) -> AbstractContextManager[None]:
+    """On a GPU, convolutions in whole float32: of its short multiplications the ADC would see the error."""
+    if torch.device(torch_device).type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def _since(began: float) -> float:
@@ -161,19 +198,38 @@ def converted(
     return (on_rung(model, target) if moved and target != "ideal" else model), report
 
 
-def _run(model: nn.Module, report: ConversionReport, run: int, bench: Bench) -> Results:
+def _compensate(model: nn.Module, compensation: Compensation, images: Tensor) -> None:
+    match compensation:
+        case "none":
+            return
+        case "drift":
+            compensate_drift(model)
+        case "columns":
+            calibrate_columns(model, images)
+        case "batch_norm":
+            reestimate_batch_norm(model, images)
+
+
+def _run(model: nn.Module, report: ConversionReport, unit: Unit, run: int, bench: Bench) -> Results:
     """One chip: how many images are right, and what every layer counted."""
-    found = evaluate(model, (bench.images, bench.labels), 1, bench.seed + run, bench.batch_size)
-    counters = found.counters
+    found = evaluate(
+        model,
+        (bench.images, bench.labels),
+        1,
+        bench.seed + run,
+        bench.batch_size,
+        moment=unit.reading.moment,
+        prepare=lambda chip: _compensate(chip, unit.reading.compensation, bench.calibration),
+    )
+    counters, (clipped,) = found.counters, found.clipped
     limits = sorted({limit for each in counters.values() for limit in each.outside})
-    clipped = {layer.name: [getattr(layer, name) for name in CLIPPED] for layer in report.converted}
     skipped = [json.dumps([layer.name, layer.kind, layer.reason]) for layer in report.skipped]
     return {
         "right": np.array(round(found.mean * found.images)),
         "images": np.array(found.images),
         "layers": np.array(list(counters), dtype=np.str_),
         "counts": np.array([[getattr(each, name) for name in COUNTS] for each in counters.values()], dtype=np.int64),
-        "clipped": np.array([clipped.get(name, [0, 0]) for name in counters], dtype=np.int64),
+        "clipped": np.array([clipped[name] for name in counters], dtype=np.int64),
         "limits": np.array(limits, dtype=np.str_),
         "outside": np.array(
             [[each.outside.get(limit, 0) for limit in limits] for each in counters.values()], dtype=np.int64
@@ -182,12 +238,26 @@ def _run(model: nn.Module, report: ConversionReport, run: int, bench: Bench) -> 
     }
 
 
-def _layers(model: nn.Module, bench: Bench) -> Results:
-    """Errors of every layer's outputs, as shares of the float outputs' RMS.
+def _layers(model: nn.Module, unit: Unit, bench: Bench) -> Results:
+    """Errors of every layer's outputs, as shares of the float outputs' RMS, on the chip and the read of run 0.
 
     `layer_error`: on the inputs that reach the layer in the float network. `layer_error_in_network`: on those that
     reach it in this one, errors of the layers before it included.
     """
+    with kept_chips(model), kept_buffers(model):
+        read_at(model, unit.reading, bench)
+        return _compared(model, bench)
+
+
+def read_at(model: nn.Module, reading: Reading, bench: Bench) -> None:
+    """Brings a model of `converted` to the reading of a point: as run 0 finds it, in place."""
+    for layer in analog_layers(model).values():
+        layer.at(replace(reading.moment, read=bench.seed))
+    _compensate(model, reading.compensation, bench.calibration)
+
+
+def _compared(model: nn.Module, bench: Bench) -> Results:
+    """The outputs of every layer beside those of the float network."""
     images = bench.images[: bench.layer_images]
     layers = analog_layers(model)
     network = copy.deepcopy(bench.model)  # hooks: other threads may be converting it

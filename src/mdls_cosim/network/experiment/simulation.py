@@ -1,0 +1,188 @@
+"""What a simulation is to find out: a network, data, hardware, and what of the hardware is varied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from mdls_cosim.config import Config, load_toml
+from mdls_cosim.errors import ConfigError
+from mdls_cosim.network.experiment import fields
+from mdls_cosim.network.experiment.plan import Plan, Reading
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ModelPlan(Config):
+    """Where the network comes from: the zoo, or a function of the user's."""
+
+    name: str | None = None
+    """Of a network of the zoo."""
+    factory: str | None = None
+    """`module:function` that makes it, called with `options`; the module may lie beside the experiment."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of either."""
+    weights: str | None = None
+    """A safetensors file or a state_dict; absent: the table [train], or what the factory gives."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.name is None) == (self.factory is None):
+            raise ConfigError("a network is named or made by a factory", limit="`name` or `factory`, one of them")
+        return self
+
+
+class DataPlan(Config):
+    """Labelled images, to train on and to test on."""
+
+    name: Literal["digits", "cifar10", "npz"] = "digits"
+    """scikit-learn's digits, CIFAR-10 in its binary version, or arrays of the user's."""
+    path: str | None = None
+    """The folder of CIFAR-10, or the .npz file."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the loader (the size that digits are scaled to)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.name == "digits") != (self.path is None):
+            raise ConfigError(
+                "data without their place" if self.path is None else "digits come with scikit-learn and have no path",
+                where="path",
+                limit=None if self.path is not None else "the folder of CIFAR-10, or an .npz file",
+            )
+        return self
+
+
+class TrainPlan(Config):
+    """Training of the float network; the weights are kept in the output folder."""
+
+    epochs: Count
+    """Passes through the training data."""
+    learning_rate: Positive = 1e-3
+    """At the start; it falls to zero along a half cosine."""
+    batch_size: Count = 64
+    """Images a step."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Adam's."""
+
+
+class CalibrationPlan(Config):
+    """How the ranges of DACs and ADCs are found."""
+
+    on: Literal["hardware", "ideal"] = "hardware"
+    """On each point's own tiles, or on ideal ones, as of converters that are designed before the tile is known."""
+    images: Count = 256
+    """Of the training data, the first."""
+
+
+class Simulation(Reading):
+    """A network on hardware, when it is read, and variations of both. In TOML, one file."""
+
+    model: ModelPlan
+    """The network."""
+    data: DataPlan = DataPlan()
+    """What it classifies."""
+    train: TrainPlan | None = None
+    """Absent: the weights are given."""
+    hardware: dict[str, Any]
+    """Fields of `Hardware`, every quantity with its unit. `tile` is a table or a file that holds one; in its place,
+    `surrogate` names a fitted one."""
+    rules: dict[str, Literal["digital"] | dict[str, Any]] = Field(default_factory=dict)
+    """Pattern of layer names -> what is different there, or "digital"."""
+    calibration: CalibrationPlan = CalibrationPlan()
+    """Of the converters."""
+    sweep: dict[str, Any] = Field(default_factory=dict)
+    """Field of the hardware or of the reading ("adc.bits", "time"; several that change together, "dac.bits, adc.bits")
+    -> values. Each is varied on its own. "adc.bits x time" -> a list of values for each: all combinations; so are those
+    of all keys where `grid` is true."""
+    runs: Count = 10
+    """Chips programmed for each point: seeds `seed`, `seed` + 1, …"""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Of every random draw, training included."""
+    images: Count | None = None
+    """Of the test data, the first; absent: all."""
+    batch_size: Count = 256
+    """Images at a time; changes memory and speed only."""
+    layer_images: Count = 32
+    """Test images on which every layer's outputs are compared with those of the float network."""
+    folder: Annotated[str, Field(exclude=True, repr=False)] = ""
+    """Where relative paths begin; the experiment's own folder where it is read from a file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        found = {"folder": (info.context or {}).get("folder", ""), **data}
+        if isinstance(data.get("sweep"), Mapping):
+            found["sweep"] = dict(fields.flat(data["sweep"]))
+        return found
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, values in self.sweep.items():
+            place = f'sweep."{key}"'
+            if key == "grid":
+                if not isinstance(values, bool):
+                    raise ConfigError("an impossible value", where="sweep.grid", value=values, limit="true or false")
+                continue
+            names = key.split(fields.CROSS)
+            if not isinstance(values, list | tuple):
+                raise ConfigError("a sweep takes a list of values", where=place, value=values)
+            crossed = values if len(names) > 1 else [values]
+            if len(crossed) != len(names) or not all(isinstance(each, list | tuple) for each in crossed):
+                raise ConfigError(
+                    "a sweep of combinations takes a list of values for each of its fields",
+                    where=place,
+                    value=values,
+                    limit=f"{len(names)} lists in a list",
+                )
+            if len(set(names)) < len(names):
+                raise ConfigError("a field that is varied twice", where=place)
+            if not all(crossed):
+                raise ConfigError("an empty sweep", where=place, limit="a list of one value or more")
+        if self.model.name is not None and self.model.weights is None and self.train is None:
+            raise ConfigError(
+                "a network without weights",
+                where="model",
+                value=self.model.name,
+                hint="Name a file of `weights`, or add a table [train]",
+            )
+        if self.model.weights is not None and self.train is not None:
+            raise ConfigError("weights that are given are not trained", where="train", hint="Leave one of them out")
+        if self.calibration.on == "ideal":
+            for pattern, changes in self.rules.items():
+                if changes != "digital" and (named := {"rung", "tile", "surrogate"} & changes.keys()):
+                    raise ConfigError(
+                        "converters that are calibrated on ideal tiles have one rung and tile above them",
+                        where=f'rules."{pattern}"',
+                        value=", ".join(sorted(named)),
+                        hint='Take calibration.on = "hardware"',
+                    )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The simulation in a TOML file."""
+        return load_toml(path, cls)
+
+    @property
+    def reading(self) -> Reading:
+        """Of the base."""
+        return Reading(**{name: getattr(self, name) for name in Reading.model_fields})
+
+    @property
+    def grid(self) -> bool:
+        return bool(self.sweep.get("grid", False))
+
+    def resolve(self, path: str) -> Path:
+        """A path of the experiment, from where it begins."""
+        return Path(self.folder) / path
+
+    def plan(self, where: str = "experiment") -> Plan:
+        """Every point, checked; see `Plan.of`."""
+        return Plan.of(self, where)
