@@ -90,7 +90,14 @@ def test_a_metastable_switch_comes_back_through_its_series_resistor_which_is_fit
     loops = [behind_resistor(device, resistance, frequency, 1.0, 0.05, int(frequency)) for frequency in (5.0, 50.0)]
     fit = fit_loops(loops, "metastable_switch", series_resistance="fit", candidates=512)
     assert fit.error == pytest.approx(NOISE, rel=0.15)
-    check_recovery(fit, {**truth, "series_resistance": resistance})
+    # What conducts beside the switch, its off state and both diodes, adds up to one current of which this noise tells
+    # the sum but not the parts: along that curved valley intervals from the curvature at one point are too narrow.
+    beside = ("off_resistance", "forward_current", "reverse_current", "forward_slope", "reverse_slope")
+    told = {name: value for name, value in truth.items() if name not in beside}
+    check_recovery(fit, {**told, "series_resistance": resistance})
+    volts = np.linspace(-0.6, 0.6, 13)
+    sums = [each.current(volts, np.zeros(())) for each in (device, fit.device)]
+    np.testing.assert_allclose(sums[1], sums[0], atol=2 * NOISE * np.ptp(loops[0].currents))
     assert fit.determined["series_resistance"]
     assert fit.series_resistance == pytest.approx(resistance, rel=0.1)
 

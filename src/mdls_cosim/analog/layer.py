@@ -28,7 +28,7 @@ from mdls_cosim.fidelity import Programmed
 from mdls_cosim.quantities import Quantity
 from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
 
-READ_ELEMENTS = 2**22
+READ_ELEMENTS = 2**21
 """Most voltages and currents that a layer holds at a time: inputs are read in chunks of this size."""
 CALIBRATION_SAMPLES = 2**16
 """Most currents that a layer keeps to find the range of its ADCs."""
@@ -463,7 +463,7 @@ class AnalogLayer(nn.Module, ABC):
         wide = items if items.dtype in (torch.float32, torch.float64) else items.float()
         if not len(items):
             return self._assemble(items.new_zeros((0, self.partition.groups, self.partition.outputs)), items)
-        if not torch.compiler.is_compiling() and not bool(torch.isfinite(wide.detach().sum())):
+        if not bool(torch.isfinite(wide.detach().sum())):
             raise InputError("the input is not finite", where=type(self).__name__)
         with torch.autocast(items.device.type, enabled=False):  # currents of microamperes do not fit half precision
             if self.calibrating or not self.calibrated:
@@ -483,6 +483,10 @@ class AnalogLayer(nn.Module, ABC):
                     self._read(chunk, reading, decode, added, place)
             results = results.movedim(reading.reader.vector_dim, 0)
         return self._assemble(results, items).to(items.dtype)
+
+    # torch.compile leaves a read as it is: its few large products gain nothing, and what is kept between reads would
+    # break the graph in many places. `torch.compiler.disable` would set this too, and import the compiler here.
+    _run._torchdynamo_disable = True  # pyright: ignore[reportFunctionMemberAccess]
 
     def _chunks(self, items: Tensor, reader: Reader) -> Iterator[Tensor]:
         per_item = reader.held * self._vectors_per_item(items)

@@ -93,7 +93,6 @@ class AnalogProduct(AnalogLayer):
         super().at(replace(moment, time=0.0))
         self.writes = 0
 
-    @torch.compiler.disable  # a graph cannot program tiles
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, inputs: Float[Tensor, "*batch vectors inputs"], weights: Float[Tensor, "*batch inputs outputs"]
     ) -> Float[Tensor, "*batch vectors outputs"]:
@@ -109,6 +108,8 @@ class AnalogProduct(AnalogLayer):
         scale = self.weight_scale.to(weights).reshape(*weights.shape[:-2], 1, -1)
         through = inputs.detach() @ weights.clamp(-scale, scale)
         return found + (through - through.detach())
+
+    forward._torchdynamo_disable = True  # pyright: ignore[reportFunctionMemberAccess]  # as of `AnalogLayer._run`
 
     def parts(self, inputs: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Both factors, cut along their first dimension so that memory is bounded: parts for one call each."""

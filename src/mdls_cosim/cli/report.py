@@ -23,7 +23,7 @@ def report(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Show all of a Dataset, of a simulation or of an audit on one page.
+    """Show a Dataset, a simulation or an audit on one page.
 
     For each experiment what it shows, figures, tables and failed points; then the specification and where the data
     came from. The page is one HTML file that needs nothing beside it.
