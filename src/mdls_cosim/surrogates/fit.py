@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.devices import MeasuredCurves, Ohmic, Sinh
-from mdls_cosim.errors import InputError, MdlsError, NotAvailable
+from mdls_cosim.errors import ConvergenceError, InputError, MdlsError, NotAvailable
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.provenance import tool_versions
@@ -40,6 +41,8 @@ _BOUND_FLOOR = 1e-6
 _STEEP_BOUND_FLOOR = 5e-3
 # Worst class of a series, of its RMS current, from which on the dearer rows are tried.
 _GOOD = 5e-3
+# What of a tile is no parameter to find, but which circuit its parameters belong to.
+_CIRCUIT = ("drive", "amplifier", "temperature", "wire_temperature_coefficient", "reference_voltage")
 
 
 def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
@@ -48,8 +51,10 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     Two thirds of the tiles of each class are fitted; the others give the stated error. What failed to simulate is left
     out (`left_out`). Ohmic and sinh cells, and their resistances, are found from conductances, voltages and currents
     alone. Of any other cell that the Dataset records and the torch rungs know, the law is taken and held against the
-    I-V; a user's subcircuit is taken as its I-V curves (`MeasuredCurves`); the resistances are found. Ohmic data yield
-    a `LinearSurrogate`, others a `SeriesSurrogate`, or `RowResponses` where that explains the fitted tiles better.
+    I-V; a user's subcircuit is taken as its I-V curves (`MeasuredCurves`); the resistances are found. Which circuit
+    they belong to, the ends at which rows are driven and the amplifier of the columns, is taken as recorded. Ohmic data
+    yield a `LinearSurrogate`, others a `SeriesSurrogate`, or `RowResponses` where that explains the fitted tiles better
+    and where rows are driven at both ends.
 
     Args:
         dataset: with the experiment `read`, and `iv` if there is one.
@@ -90,8 +95,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     else:
         spec = fit_resistances(reads, curves, template.replace(cell=cell), start)
     names = _class_names(dataset, classes, inputs)
-    span = _conductance_range(dataset, conductances)
-    model = _best_model(spec, reads, names[~held.numpy()], span)
+    span, amplitude = _conductance_range(dataset, conductances), _amplitude(dataset, voltages)
+    model = _best_model(spec, reads, names[~held.numpy()], span, amplitude)
     kind, coefficients = type(model), model.coefficients
     error = held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()])
     reached = NodalTile(spec).program(conductances).cell_voltages(voltages[:, :: max(1, voltages.shape[1] // 8)])
@@ -99,8 +104,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         rows=spec.rows,
         cols=spec.cols,
         conductances=span,
-        input_voltage=float(voltages.abs().max()),
-        cell_voltage=max(float(reached.abs().max()), float(voltages.abs().max())),
+        input_voltage=amplitude,
+        cell_voltage=max(float(reached.abs().max()), amplitude),
         temperature=spec.temperature,
     )
     tools = {
@@ -152,14 +157,21 @@ def _measured_cell(curves: Curves) -> MeasuredCurves:
     )
 
 
-def _best_model(spec: TileSpec, reads: Reads, names: np.ndarray, span: tuple[float, float]) -> Surrogate:
-    """The cheapest form that is good on the reads of the fit, of class `names` each, or else the better one."""
+def _best_model(
+    spec: TileSpec, reads: Reads, names: np.ndarray, span: tuple[float, float], amplitude: float
+) -> Surrogate:
+    """The cheapest form that is good on the reads of the fit, of class `names` each, or else the better one.
+
+    `span` [S] and `amplitude` [V] are the limits of what cells and inputs were drawn from.
+    """
     if cell_law(spec).linear:
         return LinearSurrogate(spec)
+    limits = {"amplitude": (amplitude,), "conductances": span}
+    if spec.drive == "double":  # a series knows rows that are driven at one end
+        return RowResponses(spec, coefficients=limits)
     codes = np.unique(names, return_inverse=True)[1].reshape(reads.voltages.shape[:2])
     series = SeriesSurrogate(spec, coefficients=fit_coefficients(spec, reads, torch.as_tensor(codes)))
-    if spec.drive == "single" and (missed := _worst_class(series, reads, names)) > _GOOD:
-        limits = {"amplitude": (float(reads.voltages.abs().max()),), "conductances": span}
+    if (missed := _worst_class(series, reads, names)) > _GOOD:
         rows = RowResponses(spec, coefficients=limits)
         if _worst_class(rows, reads, names) < missed:
             return rows
@@ -169,7 +181,8 @@ def _best_model(spec: TileSpec, reads: Reads, names: np.ndarray, span: tuple[flo
 def _worst_class(model: Surrogate, reads: Reads, names: np.ndarray) -> float:
     with torch.no_grad():
         missed = model.program(reads.conductances)(reads.voltages) - reads.currents
-    return max(class_errors(missed, reads.currents, names).values())
+    errors = list(class_errors(missed, reads.currents, names).values())
+    return max(errors) if all(map(math.isfinite, errors)) else math.inf
 
 
 def left_out(dataset: Dataset) -> dict[str, int]:
@@ -185,9 +198,21 @@ def left_out(dataset: Dataset) -> dict[str, int]:
 def held_out_error(
     model: Surrogate, conductances: Tensor, voltages: Tensor, currents: Tensor, names: np.ndarray
 ) -> HeldOutError:
-    """Errors of `model` on reads, by class; `names` (tile, vector) tells the class of each."""
+    """Errors of `model` on reads, by class; `names` (tile, vector) tells the class of each.
+
+    Raises:
+        ConvergenceError: an error that is no number.
+    """
     missed = (model.program(conductances)(voltages) - currents).detach()
     classes = dict(sorted(class_errors(missed, currents, names).items()))
+    if wrong := [name for name, error in classes.items() if not math.isfinite(error)]:
+        raise ConvergenceError(
+            "a surrogate has no numbers for reads that were held out",
+            where=wrong[0],
+            value=f"{len(wrong)} of {len(classes)} classes",
+            limit="a finite error of every class",
+            hint="check conductances and voltages of the data against the range of the cell",
+        )
     scale = max(float(currents.square().mean().sqrt()), 1e-30)
     return HeldOutError(
         rms=relative_rms(missed, currents),
@@ -277,15 +302,10 @@ def _curves(dataset: Dataset) -> Curves | None:
 
 
 def _template(dataset: Dataset, conductances: Tensor) -> TileSpec:
-    """Size and temperature; the electrical parameters are for the fit to find."""
+    """Size, drive, amplifier and temperature; the resistances and the cell's shape are for the fit to find."""
     rows, cols = conductances.shape[-2:]
     recorded = _tile(dataset) or {}
-    return TileSpec(
-        rows=rows,
-        cols=cols,
-        temperature=recorded.get("temperature", 300.0),
-        reference_voltage=recorded.get("reference_voltage", 0.0),
-    )
+    return TileSpec(rows=rows, cols=cols, **{name: recorded[name] for name in _CIRCUIT if name in recorded})
 
 
 def _tile(dataset: Dataset) -> dict[str, Any] | None:
@@ -314,6 +334,12 @@ def _conductance_range(dataset: Dataset, conductances: Tensor) -> tuple[float, f
     drawn = dataset.config.get("conductance_range") or ()
     seen = [float(conductances.min()), float(conductances.max()), *(float(value) for value in drawn)]
     return min(seen), max(seen)
+
+
+def _amplitude(dataset: Dataset, voltages: Tensor) -> float:
+    """The voltage that inputs were drawn up to [V], or where the Dataset does not say, the largest that was drawn."""
+    planned = (dataset.config.get("read") or {}).get("voltage") or 0.0
+    return max(float(planned), float(voltages.abs().max()))
 
 
 def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> np.ndarray:

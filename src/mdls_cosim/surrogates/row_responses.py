@@ -132,7 +132,7 @@ class Functions:
         inside = voltages.clamp(-self.amplitude, self.amplitude)
         powers = torch.stack(_polynomials(inside / self.amplitude, len(self.nodes)))
         found = torch.cat(self.coefficients, 1).mT @ powers.flatten(1)
-        phi, first, second = found.reshape(3, -1, *voltages.shape)
+        phi, first, second = found.reshape(3, found.shape[0] // 3, *voltages.shape)
         phi = torch.addcmul(phi, voltages - inside, first)
         return torch.stack([phi, first, second]).movedim(1, -2).flatten(-2)
 
@@ -203,7 +203,8 @@ def _matrices(spec: TileSpec, states: Tensor, functions: Functions) -> Matrices:
         functions.projection @ _alone(law, mine, functions.nodes, line, series, functions.amplitude)
         for mine, line, series in zip(*(each.split(step) for each in each_row), strict=True)
     ]
-    found = torch.cat(factors).reshape(*tiles, rows, -1, cols).transpose(-3, -2)  # W, (*tiles, M, rows, cols)
+    # W, (*tiles, M, rows, cols).
+    found = torch.cat(factors).reshape(*tiles, rows, len(functions.projection), cols).transpose(-3, -2)
     weighted = [(found * mode**order).flatten(-3, -2) for order in range(4)]
     first, second, third = (torch.cat(weighted[order : order + 2], -1) for order in range(3))
     return Matrices(functions, (first, second, third))
@@ -251,6 +252,8 @@ def _alone(law: CellLaw, states: Tensor, nodes: Tensor, lines: Tensor, own: Tens
         amplitude: scale of the tolerance [V].
     """
     driven = nodes[:, None].expand(len(states), -1, states.shape[-1])
+    if not len(states):  # no tiles
+        return driven
     mine, line, series = states[:, None], lines[:, None], own[:, None]
     resistances, plain = line + torch.diag_embed(series), mine.detach()
     unity = torch.eye(states.shape[-1]).to(resistances)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,12 +39,13 @@ class Validation:
 
     @property
     def worst(self) -> float:
-        """Error of the worst class."""
-        return max(self.classes.values())
+        """Error of the worst class; NaN where that of any class is none."""
+        errors = list(self.classes.values())
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
 
     @property
     def passed(self) -> bool:
-        """No class is beyond the recorded bound."""
+        """Every class has an error, and none is beyond the recorded bound."""
         return self.worst <= self.bound
 
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from mdls_cosim.dataset import Dataset
+from mdls_cosim.devices import Ohmic, Sinh
 from mdls_cosim.errors import ConvergenceError, InputError
-from mdls_cosim.surrogates import fit
+from mdls_cosim.surrogates import RowResponses, fit
+from mdls_cosim.surrogates.fit import held_out_error
+from mdls_cosim.tiles import RESISTANCES, TileSpec, TransimpedanceAmplifier
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,69 @@ def test_data_that_do_not_say_their_range_set_it_themselves(dataset):
     surrogate = fit(Dataset.create(dataset.experiments, config=unsaid, seed=0))
     conductances = values(dataset, "conductances")
     assert surrogate.domain.conductances == (conductances.min(), conductances.max())
+
+
+DOUBLE = {"drive": "double"}
+AMPLIFIED = {"amplifier": TransimpedanceAmplifier(feedback_resistance=10e3, gain=100.0)}
+
+
+def strong_lines(**changes) -> TileSpec:
+    four = dict(zip(RESISTANCES, (20.0, 20.0, 50.0, 50.0), strict=True))
+    return TileSpec(rows=6, cols=6, **{**four, **changes})
+
+
+@pytest.mark.parametrize("circuit", [DOUBLE, AMPLIFIED, {**DOUBLE, **AMPLIFIED}], ids=["double", "amplifier", "both"])
+def test_the_recorded_circuit_is_the_one_whose_resistances_are_found(circuit, nodal_dataset):
+    spec = strong_lines(cell=Ohmic(), **circuit)
+    surrogate = fit(nodal_dataset(spec, tiles=2, vectors=2))
+    assert (surrogate.spec.drive, surrogate.spec.amplifier) == (spec.drive, spec.amplifier)
+    for name in RESISTANCES:
+        assert getattr(surrogate.spec, name) == pytest.approx(getattr(spec, name), rel=1e-6), name
+    assert surrogate.error.rms < 1e-9
+
+
+def test_cells_that_are_not_ohmic_behind_an_amplifier(nodal_dataset):
+    spec = strong_lines(cell=Sinh(nonlinearity=3.0), row_line_resistance=4.0, column_line_resistance=4.0, **AMPLIFIED)
+    surrogate = fit(nodal_dataset(spec, tiles=2, vectors=2))
+    assert surrogate.spec.sense_resistance == pytest.approx(50.0, rel=1e-3)
+    assert max(surrogate.error.classes.values()) < 5e-3
+
+
+def test_rows_of_cells_that_are_not_ohmic_may_be_driven_at_both_ends(nodal_dataset):
+    spec = strong_lines(cell=Sinh(nonlinearity=3.0), row_line_resistance=4.0, column_line_resistance=4.0, **DOUBLE)
+    surrogate = fit(nodal_dataset(spec, tiles=2, vectors=2))
+    assert isinstance(surrogate, RowResponses)
+    assert surrogate.spec.drive == "double"
+    assert surrogate.spec.row_line_resistance == pytest.approx(4.0, rel=1e-3)
+    assert max(surrogate.error.classes.values()) < 5e-3
+
+
+def test_wires_are_told_for_300_kelvin(nodal_dataset, tile_spec):
+    warm = tile_spec(4, 3, temperature=400.0, wire_temperature_coefficient=0.004)
+    surrogate = fit(nodal_dataset(warm, tiles=2, vectors=2))
+    assert surrogate.spec.column_line_resistance == pytest.approx(2.5, rel=1e-6)
+
+
+def test_inputs_are_inside_up_to_the_voltage_that_they_were_drawn_up_to(dataset):
+    dense = values(dataset, "voltages")[:, 2:4]  # two vectors each of sparse, dense, half_on and signed
+    arrays = {name: values(dataset, name)[:, 2:4] for name in ("voltages", "currents")}
+    arrays["input_class"] = values(dataset, "input_class")[2:4]
+    dataset = changed(dataset, **arrays)
+    assert np.abs(dense).max() < 0.3
+    surrogate = fit(dataset)
+    assert surrogate.domain.input_voltage == 0.3
+    programmed = surrogate.program(torch.full((5, 4), 5e-5, dtype=torch.float64))
+    programmed(torch.full((1, 5), 0.3, dtype=torch.float64))
+    assert not any(programmed.outside.values())
+    unsaid = {name: value for name, value in dataset.config.items() if name != "read"}
+    other = fit(Dataset.create(dataset.experiments, config=unsaid, seed=0))
+    assert other.domain.input_voltage == np.abs(dense).max()
+
+
+def test_an_error_that_is_no_number_is_not_recorded(dataset):
+    surrogate = fit(dataset)
+    reads = [torch.as_tensor(values(dataset, name)[:2]) for name in ("conductances", "voltages", "currents")]
+    names = np.array([["first"] * reads[1].shape[1], ["second"] * reads[1].shape[1]])
+    reads[2][1, 0, 0] = torch.nan
+    with pytest.raises(ConvergenceError, match=r"at second: got .1 of 2 classes"):
+        held_out_error(surrogate, *reads, names)

@@ -60,7 +60,7 @@ def test_the_domain_is_what_the_data_covered(nonlinearity, fitted):
     assert domain.conductances == (low, high)
     assert low <= read["conductances"].min() < 1.5 * low
     assert 0.95 * high < read["conductances"].max() <= high
-    assert domain.input_voltage == np.abs(read["voltages"]).max()
+    assert domain.input_voltage == dataset.config["read"]["voltage"]
     assert domain.input_voltage <= domain.cell_voltage < 2 * domain.input_voltage
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mdls_cosim.characterize import CONDUCTANCE_CLASSES, INPUT_CLASSES
 from mdls_cosim.errors import DomainWarning, InputError
-from mdls_cosim.surrogates import fit, validate
+from mdls_cosim.surrogates import Validation, fit, validate
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.series import SeriesSurrogate
 
@@ -113,3 +113,10 @@ def test_intervals_hold_the_true_error_as_often_as_they_say():
 def test_no_cases_are_refused(surrogate):
     with pytest.raises(InputError, match="cases"):
         validate(surrogate, cases=0)
+
+
+@pytest.mark.parametrize("errors", [(0.1, np.nan), (np.nan, 0.1), (0.1, np.inf)], ids=str)
+def test_an_error_that_is_no_number_does_not_pass(errors):
+    result = Validation(dict(zip("ab", errors, strict=True)), bound=1.0, cases=2, size=(2, 2))
+    assert not result.passed
+    assert not np.isfinite(result.worst)
