@@ -21,7 +21,8 @@ class Domain(Config):
     input_voltage: Voltage | None = None
     """Largest row voltage of either sign [V]."""
     cell_voltage: Voltage | None = None
-    """Largest voltage over a cell, of either sign [V]."""
+    """Largest voltage over a cell that inputs of the fit's kinds reach, of either sign [V], as a read estimates it
+    (`ProgrammedSurrogate.reach`)."""
     temperature: Temperature | None = None
     """Of the tile [K]."""
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mdls_cosim.characterize import draw_inputs
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.devices import MeasuredCurves, Ohmic, Sinh
 from mdls_cosim.errors import ConvergenceError, InputError, MdlsError, NotAvailable
-from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.provenance import tool_versions
 from mdls_cosim.store import Array
@@ -29,7 +29,7 @@ from mdls_cosim.surrogates.parameters import (
 from mdls_cosim.surrogates.row_responses import RowResponses
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_fit import fit_coefficients
-from mdls_cosim.surrogates.surrogate import Surrogate
+from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
 from mdls_cosim.tiles import SubcircuitCell, TileSpec
 from mdls_cosim.tiles.cells import AnyCell
 
@@ -41,6 +41,9 @@ _BOUND_FLOOR = 1e-6
 _STEEP_BOUND_FLOOR = 5e-3
 # Worst class of a series, of its RMS current, from which on the dearer rows are tried.
 _GOOD = 5e-3
+# Inputs of both signs, over all tiles, that tell how far such inputs go; and of their draw.
+_SIGNED = 10_000
+_SIGNED_SEED = 0
 # What of a tile is no parameter to find, but which circuit its parameters belong to.
 _CIRCUIT = ("drive", "amplifier", "temperature", "wire_temperature_coefficient", "reference_voltage")
 
@@ -99,13 +102,12 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     model = _best_model(spec, reads, names[~held.numpy()], span, amplitude)
     kind, coefficients = type(model), model.coefficients
     error = held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()])
-    reached = NodalTile(spec).program(conductances).cell_voltages(voltages[:, :: max(1, voltages.shape[1] // 8)])
     domain = Domain(
         rows=spec.rows,
         cols=spec.cols,
         conductances=span,
         input_voltage=amplitude,
-        cell_voltage=max(float(reached.abs().max()), amplitude),
+        cell_voltage=reached_voltage(model, conductances, voltages, currents, amplitude),
         temperature=spec.temperature,
     )
     tools = {
@@ -183,6 +185,30 @@ def _worst_class(model: Surrogate, reads: Reads, names: np.ndarray) -> float:
         missed = model.program(reads.conductances)(reads.voltages) - reads.currents
     errors = list(class_errors(missed, reads.currents, names).values())
     return max(errors) if all(map(math.isfinite, errors)) else math.inf
+
+
+def reached_voltage(
+    model: Surrogate, conductances: Tensor, voltages: Tensor, currents: Tensor, amplitude: float
+) -> float:
+    """The largest voltage over a cell that inputs of these kinds reach [V], `amplitude` at least.
+
+    A few dozen inputs of both signs do not show how far others of them go: the surrogate is read with many more.
+    """
+    with torch.no_grad():
+        programmed = model.program(conductances)
+        assert isinstance(programmed, ProgrammedSurrogate)  # as `_program` says
+        found = programmed.reach(voltages, currents)
+        if found is None:
+            return amplitude
+        reached = max(amplitude, float(found.max()))
+        if not bool(((voltages.amin(-1) < 0) & (voltages.amax(-1) > 0)).any()):
+            return reached
+        generator = np.random.default_rng(_SIGNED_SEED)
+        drawn = draw_inputs("signed", -(-_SIGNED // len(conductances)), voltages.shape[-1], amplitude, generator)
+        more = torch.as_tensor(drawn)
+        found = programmed.reach(more, programmed(more))
+        assert found is not None  # nor was the first
+        return max(reached, float(found.max()))
 
 
 def left_out(dataset: Dataset) -> dict[str, int]:

@@ -10,13 +10,12 @@ from mdls_cosim.dataset import Array, Dataset
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.surrogates.domain import Domain
-from mdls_cosim.surrogates.fit import class_names, held_out_error
+from mdls_cosim.surrogates.fit import class_names, held_out_error, reached_voltage
 from mdls_cosim.surrogates.parameters import Reads
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_fit import fit_coefficients
 
 _RESIDUAL = 1e-8  # of Kirchhoff's law in the labels
-_CELL_VOLTAGE = 1.5  # of the read voltage: inputs of both signs put more than it over some cells
 
 
 def fit_to_exact(plan: Characterization) -> SeriesSurrogate:
@@ -63,7 +62,7 @@ def fit_to_exact(plan: Characterization) -> SeriesSurrogate:
             cols=spec.cols,
             conductances=plan.conductance_range,
             input_voltage=reads.voltage,
-            cell_voltage=_CELL_VOLTAGE * reads.voltage,
+            cell_voltage=reached_voltage(model, conductances, voltages, currents, reads.voltage),
             temperature=spec.temperature,
         ),
         error=held_out_error(model, conductances[held], voltages[held], currents[held], names[held.numpy()]),

@@ -284,7 +284,9 @@ class _ProgrammedSeries(ProgrammedSurrogate):
         return self._cast.currents(voltages)
 
     def power(self, voltages: Tensor) -> Tensor:
-        check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        currents = self._series(voltages)
+        self.watch(voltages, currents if self._gain is None else self._gain * currents, largest)
         if self._power is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
             self._power = SeriesPower(self.spec, self.conductances, self._amplitude, self._shares, self._effective)
-        return self._power(voltages, self._series(voltages))
+        return self._power(voltages, currents)

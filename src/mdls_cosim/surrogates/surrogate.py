@@ -15,6 +15,7 @@ from torch import Tensor
 from mdls_cosim import store
 from mdls_cosim.errors import StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
+from mdls_cosim.fidelity.elimination import Wires
 from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import format_quantity
@@ -22,7 +23,9 @@ from mdls_cosim.surrogates.domain import Domain, Guarded, HeldOutError
 from mdls_cosim.tiles import TileSpec
 
 ENCODING_TYPE = "mdls_cosim.surrogate"
-ENCODING_VERSION = "1"
+ENCODING_VERSION = "1.1"
+# Its domain's cell voltage was held against every row's own drive, without what other rows add.
+_OWN_DRIVE_VERSION = "1"
 
 # Data sit exactly on the edges of the ranges that they set.
 _EDGE = 1e-6
@@ -43,9 +46,11 @@ class Surrogate(Guarded, TileModel):
         error: on data held out from the fit; absent where nothing was fitted.
         provenance: where it came from.
         coefficients: of the kind's own terms.
+        encoding_version: of the file that it was read from, or of those that are written now.
     """
 
     kind: ClassVar[str]
+    encoding_version: str = ENCODING_VERSION
     _kinds: ClassVar[dict[str, type[Surrogate]]] = {}
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -104,7 +109,7 @@ class Surrogate(Guarded, TileModel):
             StoreError: the file cannot be written.
         """
         attributes = {**self._config(), "provenance": self.provenance.as_dict()}
-        store.write(Path(path), store.Group(ENCODING_TYPE, ENCODING_VERSION, attributes, {}, {}))
+        store.write(Path(path), store.Group(ENCODING_TYPE, self.encoding_version, attributes, {}, {}))
 
     @classmethod
     def _from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
@@ -147,7 +152,7 @@ def load(path: str | Path, *, strict: bool = False) -> Surrogate:
         loaded = Surrogate._kinds[kind]._from_attributes(group.attributes)
     except (LookupError, TypeError, ValueError) as error:
         raise StoreError(f"not laid out as a surrogate ({error})", where=str(path)) from error
-    loaded.strict = strict
+    loaded.strict, loaded.encoding_version = strict, group.encoding_version
     return loaded
 
 
@@ -155,7 +160,7 @@ class ProgrammedSurrogate(Programmed):
     """Programmed tiles that count what lies outside the surrogate's domain.
 
     Attributes:
-        reads: inputs read so far, one for every tile and vector.
+        reads: inputs asked for so far, one for every tile and vector, be it for currents, power or cell voltages.
         outside: how many cells (`conductance`) and tiles (`size`, `temperature`) were programmed and how many reads
             (`input voltage`, `cell voltage`) were asked for outside the domain.
     """
@@ -168,6 +173,10 @@ class ProgrammedSurrogate(Programmed):
         self._surrogate = surrogate
         # The largest share of each row's own voltage that any of its cells sees: (*tiles, rows).
         self._largest_share = None if own_shares is None else own_shares.detach().amax(-1)
+        shares = self._largest_share
+        self._share = float(shares.max()) if shares is not None and shares.numel() else 0.0
+        self._line = 0.0 if surrogate.encoding_version == _OWN_DRIVE_VERSION else _line_resistance(surrogate.spec)
+        self._most: float | None = None  # from the first read on
         spec, tiles = surrogate.spec, conductances.shape[:-2].numel()
         self._tiles, self._inside = tiles, self._least_limit()
         if domain.conductances is not None:
@@ -186,16 +195,18 @@ class ProgrammedSurrogate(Programmed):
             self._tell("temperature", tiles, f"{spec.temperature:g} K", f"{domain.temperature:g} K")
 
     def _least_limit(self) -> float:
-        """Largest row voltage [V] that certainly keeps every cell within the domain."""
+        """Largest voltage [V] of rows of one sign that certainly keeps every cell within the domain."""
         limits = [math.inf]
         if self.domain.input_voltage is not None:
             limits.append(self.domain.input_voltage)
-        if self.domain.cell_voltage is not None and self._largest_share is not None and self._largest_share.numel():
-            limits.append(self.domain.cell_voltage / max(float(self._largest_share.max()), 1e-30))
+        if self.domain.cell_voltage is not None and self._share:
+            limits.append(self.domain.cell_voltage / self._share)
         return min(limits) * (1 + _EDGE)
 
     @property
     def largest_voltage(self) -> float:
+        """Rows up to this voltage [V], all of one sign, certainly stay within the domain. Of rows of both signs
+        `watch` tells."""
         return self._inside
 
     def _tell(self, limit: str, count: int, value: str, allowed: str) -> None:
@@ -205,30 +216,94 @@ class ProgrammedSurrogate(Programmed):
     def __call__(self, voltages: Tensor) -> Tensor:
         largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
         currents = self._currents(voltages)
-        if largest <= self._inside and voltages.ndim == 2:
+        self.watch(voltages, currents, largest)
+        return currents
+
+    def watch(self, voltages: Tensor, currents: Tensor | None, largest: float | None = None) -> None:
+        """Counts reads, and which of them lie outside the domain; for whoever computes them otherwise too.
+
+        Args:
+            voltages: of the rows, (*tiles, batch, rows) [V].
+            currents: of the columns under them, (*tiles, batch, cols) [A]; None: no cell's voltage is looked at.
+            largest: of the voltages, where that is known [V].
+
+        Raises:
+            InputError: impossible voltages.
+            DomainError: a read outside of it, where the surrogate is strict.
+        """
+        if largest is None:
+            largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        if largest <= self._inside and voltages.ndim == 2 and not self._rises(voltages, currents):
             self.reads += self._tiles * len(voltages)  # nothing to look for
         else:
             with torch.no_grad():
-                self._count(voltages.detach())
-        return currents
+                self._count(voltages.detach(), None if currents is None else currents.detach())
 
-    def _count(self, voltages: Tensor) -> None:
+    def _rises(self, voltages: Tensor, currents: Tensor | None) -> bool:
+        """Whether column lines that rise against rows of the other sign could put a cell outside: two quick looks."""
+        limit = self.domain.cell_voltage
+        if currents is None or limit is None or not self._line or not self._share:
+            return False
+        if self._most is None:
+            self._most = self._most_over_cells(voltages)
+        if self._most <= limit:
+            return False
+        low, high = map(float, voltages.detach().aminmax())
+        if low >= 0 or high <= 0 or not currents.numel():
+            return False
+        least, most = map(float, currents.detach().aminmax())
+        over = max(high * self._share - self._line * min(least, 0.0), self._line * max(most, 0.0) - low * self._share)
+        return over > limit * (1 + _EDGE)
+
+    def _most_over_cells(self, like: Tensor) -> float:
+        """No inputs within the domain put more over a cell [V]: all rows but one, at the largest, against it."""
+        largest = self.domain.input_voltage
+        if largest is None:
+            return math.inf
+        with torch.no_grad():
+            ends = largest * torch.tensor([[1.0], [-1.0]]).to(like)
+            rise = self._line * float(self._currents(ends.expand(2, self.spec.rows)).abs().max())
+        return min(2 * largest, self._share * largest + rise)  # rows of a passive circuit differ by no more
+
+    def reach(self, voltages: Tensor, currents: Tensor) -> Tensor | None:
+        """The largest voltage over a cell of every read, (*tiles, batch) [V], estimated from what is at hand:
+
+            max over rows of share |V_i| + R max over columns of |I_j| against V_i
+
+        A cell sees its share of its row's voltage, and the rise of its column line where other rows drive the column
+        the other way. R is the resistance of a whole column line and its sense side: the estimate is above the exact
+        voltage where few rows are against many, which is where it counts. Between rows that are not the largest, and on
+        lines that carry more at their middle than at their end, it can be some percent below.
+
+        Args: as of `watch`. None where the shares are not known (ohmic cells, whose law holds at any voltage).
+        """
+        if self._largest_share is None:
+            return None
+        shares = self._largest_share[..., None, :].to(voltages)
+        up, down = ((sign * voltages).clamp_min(0.0).mul(shares).amax(-1) for sign in (1, -1))
+        if not self._line:
+            return torch.maximum(up, down)
+        low, high = currents.amin(-1).clamp_max(0.0), currents.amax(-1).clamp_min(0.0)
+        both = (up > 0) & (down > 0)  # else what currents there are against a row are the surrogate's own error
+        return torch.maximum(up - self._line * low * both, down + self._line * high * both)
+
+    def _count(self, voltages: Tensor, currents: Tensor | None) -> None:
         tiles = torch.broadcast_shapes(voltages.shape[:-2], self.conductances.shape[:-2])
         copies = tiles.numel() // max(1, voltages.shape[:-2].numel())  # a vector broadcast to several tiles
         self.reads += tiles.numel() * voltages.shape[-2]
-        magnitude = voltages.abs()
-        for limit, allowed, over in (
-            ("input voltage", self.domain.input_voltage, magnitude),
-            # A lower bound that costs nothing: other rows can only add to it when they have the other sign.
-            ("cell voltage", self.domain.cell_voltage, self._over_cells(magnitude)),
+        for limit, allowed, largest in (
+            ("input voltage", self.domain.input_voltage, voltages.abs().amax(-1)),
+            ("cell voltage", self.domain.cell_voltage, None if currents is None else self.reach(voltages, currents)),
         ):
-            if allowed is None or over is None:
+            if allowed is None or largest is None:
                 continue
-            largest = over.amax(-1)
             count = int((largest > allowed * (1 + _EDGE)).sum()) * (copies if limit == "input voltage" else 1)
             if count:
                 self._tell(limit, count, f"{float(largest.max()):.4g} V", f"{allowed:.4g} V of either sign")
 
-    def _over_cells(self, magnitude: Tensor) -> Tensor | None:
-        """The largest voltage that each row's own drive puts over one of its cells [V]."""
-        return None if self._largest_share is None else magnitude * self._largest_share[..., None, :].to(magnitude)
+
+def _line_resistance(spec: TileSpec) -> float:
+    """Of a whole column line and its sense side, the worst [ohm]; for currents as the tile hands them over."""
+    wires = Wires.of(spec)
+    whole = torch.as_tensor(wires.sense) + (spec.rows - 1) * torch.as_tensor(wires.column_line)
+    return float(whole.max()) / (1.0 if spec.amplifier is None else spec.amplifier.sensed_share)

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from mdls_cosim import store
+from mdls_cosim.characterize import CONDUCTANCE_CLASSES, INPUT_CLASSES, draw_conductances, draw_inputs
 from mdls_cosim.errors import DomainError, DomainWarning, InputError, StoreError
+from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.provenance import content_hash
-from mdls_cosim.surrogates import fit, load
+from mdls_cosim.surrogates import RowResponses, fit, load
 from mdls_cosim.surrogates.domain import Domain
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.series import START, SeriesSurrogate
@@ -234,3 +236,101 @@ def test_wires_keep_cells_inside_the_domain(tile_spec):
     programmed = SeriesSurrogate(spec, domain=domain, coefficients=UNFITTED).program(tensor([1e-5]))
     programmed(tensor([0.3]))
     assert programmed.outside == outside()
+
+
+@pytest.fixture(scope="module")
+def steep_columns(nodal_dataset, tile_spec) -> SeriesSurrogate:
+    """Of tiles whose columns rise by a third of a volt."""
+    spec = tile_spec(8, 4, nonlinearity=3.0, sense_resistance=2e3)
+    found = fit(nodal_dataset(spec, tiles=3, vectors=3))
+    assert isinstance(found, SeriesSurrogate)
+    return found
+
+
+ONE_AGAINST_SEVEN = torch.tensor([[0.299] * 7 + [-0.299]], dtype=torch.float64)
+
+
+def test_rows_of_the_other_sign_count_to_a_cells_voltage(steep_columns):
+    """Every input is inside, and one cell sees nearly one and a half of it."""
+    cells = torch.full((8, 4), 1e-4, dtype=torch.float64)
+    exact = float(NodalTile(steep_columns.spec).program(cells).cell_voltages(ONE_AGAINST_SEVEN).abs().max())
+    assert exact > 1.4 * 0.299
+    assert steep_columns.domain.cell_voltage < exact
+    steep_columns.forget_told()
+    programmed = steep_columns.program(cells)
+    with pytest.warns(DomainWarning, match=r"cell voltage: got .0\.4\d* V, 1 time"):
+        programmed(torch.cat([ONE_AGAINST_SEVEN.abs(), ONE_AGAINST_SEVEN, -ONE_AGAINST_SEVEN.abs()]))
+    assert programmed.outside == outside(cell_voltage=1)
+    # The other way round, and in a batch for each of several tiles.
+    programmed(-ONE_AGAINST_SEVEN)
+    assert programmed.outside == outside(cell_voltage=2)
+    several = steep_columns.program(cells.expand(3, 8, 4))
+    several(ONE_AGAINST_SEVEN.expand(3, 1, 8))
+    several(ONE_AGAINST_SEVEN)
+    assert several.reads == 6
+    assert several.outside == outside(cell_voltage=6)
+
+
+def test_inputs_that_the_fit_drew_from_are_inside(steep_columns):
+    """A hundred times as many as it saw, among them the largest; any warning is an error here."""
+    generator = np.random.default_rng(7)
+    for kind in CONDUCTANCE_CLASSES:
+        tiles = np.stack([draw_conductances(kind, 8, 4, (1e-6, 1e-4), generator) for _ in range(6)])
+        programmed = steep_columns.program(torch.as_tensor(tiles))
+        for each in INPUT_CLASSES:
+            programmed(torch.as_tensor(draw_inputs(each, 60, 8, 0.3, generator)))
+            programmed.power(torch.as_tensor(draw_inputs(each, 2, 8, 0.3, generator)))
+        programmed(torch.full((1, 8), 0.3, dtype=torch.float64))
+        assert not any(programmed.outside.values())
+        assert programmed.reads == 6 * (len(INPUT_CLASSES) * 62 + 1)
+
+
+@pytest.mark.parametrize("kind", ["series", "rows"])
+def test_the_reach_of_a_read_is_that_of_kirchhoffs_laws(kind, tile_spec):
+    spec = tile_spec(12, 6, nonlinearity=6.0, sense_resistance=300.0)
+    surrogate = {
+        "series": SeriesSurrogate(spec, coefficients=UNFITTED),
+        "rows": RowResponses(spec, coefficients={"amplitude": (0.3,), "conductances": (1e-6, 1e-4)}),
+    }[kind]
+    generator = np.random.default_rng(1)
+    cells = torch.as_tensor(draw_conductances("uniform", 12, 6, (1e-6, 1e-4), generator))
+    voltages = torch.as_tensor(draw_inputs("signed", 12, 12, 0.3, generator))
+    voltages[:2] = 0.3
+    voltages[0, 5] = voltages[1, -1] = -0.3
+    programmed = surrogate.program(cells)
+    found = programmed.reach(voltages, programmed(voltages))
+    exact = NodalTile(spec).program(cells).cell_voltages(voltages).abs().amax((-1, -2))
+    assert float(exact.max()) > 1.1 * 0.3
+    assert (found > 0.97 * exact).all()
+    assert (found < 1.1 * exact).all()
+
+
+def test_files_of_the_first_version_are_held_against_their_rows_own_drive(steep_columns, tmp_path):
+    """Their limit was taken from such: the rise of the columns would be counted against less."""
+    path = tmp_path / "first.h5"
+    steep_columns.encoding_version = "1"
+    try:
+        steep_columns.save(path)
+    finally:
+        del steep_columns.encoding_version
+    for _ in range(2):  # written again it is the same
+        loaded = load(path)
+        programmed = loaded.program(torch.full((8, 4), 1e-4, dtype=torch.float64))
+        programmed(ONE_AGAINST_SEVEN)
+        assert programmed.outside == outside()
+        loaded.save(path)
+
+
+@pytest.mark.parametrize("question", ["power", "cell_voltages"])
+def test_other_questions_than_currents_are_inside_the_domain_too(question, tile_spec, surrogate):
+    limit = Domain(rows=2, cols=3, input_voltage=0.3)
+    linear, surrogate.domain = LinearSurrogate(tile_spec(2, 3), domain=limit), limit
+    for model in (linear, surrogate) if question == "power" else (linear,):
+        programmed = model.program(tensor([1e-5] * 3, [1e-5] * 3))
+        with pytest.warns(DomainWarning, match=r"input voltage.*0\.4 V"):
+            getattr(programmed, question)(tensor([0.4, 0.0], [0.1, 0.0]))
+        assert programmed.outside["input voltage"] == 1
+        assert programmed.reads == 2
+        model.strict = True
+        with pytest.raises(DomainError, match="input voltage"):
+            getattr(programmed, question)(tensor([0.4, 0.0]))
