@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mdls_cosim.analog.composite import Composite, matrix
 from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
+from mdls_cosim.analog.uncompiled import uncompiled
 from mdls_cosim.errors import InputError
 
 
@@ -148,6 +149,7 @@ class AnalogMultiheadAttention(Composite):
         return f"{self.embed_dim}, {self.num_heads}, batch_first={self.batch_first}"
 
 
+@uncompiled  # how many writes it takes is no part of a graph
 def _multiply(product: nn.Module, inputs: Tensor, weights: Tensor) -> Tensor:
     """A product over (batch, heads, …), in as many writes as it takes."""
     if not isinstance(product, AnalogProduct):

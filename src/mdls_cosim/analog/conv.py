@@ -13,6 +13,7 @@ from torch.nn import functional
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
 from mdls_cosim.analog.readers import ConvolutionReader, LaidTerm, MatrixReader, Reader, TapReader, Window
+from mdls_cosim.analog.uncompiled import uncompiled
 from mdls_cosim.errors import InputError
 
 Size = int | tuple[int, ...]
@@ -43,6 +44,7 @@ class _Sliding(AnalogLayer):
         layer = cls(hardware=hardware, seed=seed, digital=conv)  # pyright: ignore[reportCallIssue]
         return layer.train(conv.training)
 
+    @uncompiled
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = self._run(self.items(inputs))
         return outputs if inputs.ndim == 2 + self.axes else outputs[0]

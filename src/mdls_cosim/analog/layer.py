@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from mdls_cosim.analog.mapping import Scaling, scale_weights
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
 from mdls_cosim.analog.readers import CONVERSIONS, LaidTerm, Layout, MatrixReader, Reader, TileReader
+from mdls_cosim.analog.writing import Writing
 from mdls_cosim.devices.variability import ReadNoise
 from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
@@ -65,6 +67,19 @@ class Moment:
         """
         kelvin = None if temperature is None else Quantity("kelvin", gt=0).check(temperature)
         return cls(Quantity("second", ge=0).check(time), kelvin, read)
+
+    @classmethod
+    def checked(cls, moment: Moment) -> Moment:
+        """`moment`, if it is one.
+
+        Raises:
+            InputError: it is something else, as the text that `of` takes.
+        """
+        if not isinstance(moment, Moment):
+            raise InputError(
+                "no moment", value=moment, limit="a Moment", hint='Make one of text and numbers: Moment.of("1 day")'
+            )
+        return moment
 
 
 @dataclass(frozen=True)
@@ -137,13 +152,16 @@ class AnalogLayer(nn.Module, ABC):
     shift: Tensor
     reference_current: Tensor
     """Current of all columns under the read voltage at all rows, when `gain` was right [A]; 0: at the programming."""
+    zero_share: Tensor
+    """What is left of the zero that is subtracted digitally, as the cells that it stands for lose their currents."""
     chip_seed: Tensor
     shared_scale: Tensor
     """Largest weight of the network, with scaling "network"; 0: that of this layer."""
     tally: Tensor
 
-    _EXACT = ("conductances", "weight_scale", "input_peak", "current_peak", "gain", "shift", "reference_current")
-    _CHIP = ("conductances", "weight_scale", "rows_at", "columns_at", "gain", "shift", "reference_current", "chip_seed")
+    _CORRECTION = ("gain", "shift", "reference_current", "zero_share")
+    _EXACT = ("conductances", "weight_scale", "input_peak", "current_peak", *_CORRECTION)
+    _CHIP = ("conductances", "weight_scale", "rows_at", "columns_at", *_CORRECTION, "chip_seed")
 
     def __init__(self, hardware: Hardware, weight: Tensor, bias: Tensor | None, groups: int = 1, taps: int = 1) -> None:
         super().__init__()
@@ -178,6 +196,7 @@ class AnalogLayer(nn.Module, ABC):
         self.register_buffer("current_peak", torch.zeros((), **exact))
         self.register_buffer("inputs_signed", torch.zeros((), dtype=torch.bool, device=weight.device))
         self.register_buffer("reference_current", torch.zeros((), **exact))
+        self.register_buffer("zero_share", torch.ones((), **exact))
         self.register_buffer("chip_seed", torch.zeros((), dtype=torch.int64, device=weight.device))
         self.register_buffer("shared_scale", torch.zeros((), **exact))
         self.register_buffer("tally", torch.zeros(6, dtype=torch.int64, device=weight.device), persistent=False)
@@ -237,8 +256,9 @@ class AnalogLayer(nn.Module, ABC):
         self.gain.fill_(1.0)
         self.shift.zero_()
         self.reference_current.zero_()
+        self.zero_share.fill_(1.0)
         self.chip_seed.fill_(seed)
-        self.at(Moment())
+        self.read_at(Moment())
 
     @property
     def _scaling(self) -> Scaling | Literal["group"]:
@@ -258,13 +278,34 @@ class AnalogLayer(nn.Module, ABC):
         """Cells at a bound of the programming error, of the last programming."""
         return self.outcome.get("clipped", 0)
 
-    def at(self, moment: Moment) -> None:
+    def read_at(self, moment: Moment) -> None:
         """Reads the chip from now on at this moment: drift and retention since the programming, and temperature.
 
         Noise is drawn from its beginning: reads that are repeated in the same order give the same numbers.
+
+        Raises:
+            InputError: something else than a `Moment`.
         """
-        self.moment = moment
+        self.moment = Moment.checked(moment)
         self._generators = {}
+
+    def at(self, time: float | str = 0.0, temperature: float | str | None = None, read: int = 0) -> Self:
+        """A copy that is read at this moment, as `network.at` makes one of a whole model.
+
+        Args:
+            time: since the programming, "1 day" or [s].
+            temperature: since the programming, "350 K" or [K]; None: that of the tiles.
+            read: another number redraws the noise of the reads.
+
+        Raises:
+            ConfigError: no such time or temperature.
+            NotAvailable: a tile model that knows no other temperature.
+        """
+        moment = Moment.of(time, temperature, read)
+        self.hardware.tile_model(moment.temperature)  # fails before any work is done
+        moved = copy.deepcopy(self)
+        moved.read_at(moment)
+        return moved
 
     def present_conductances(self) -> Tensor:
         """What a read finds at this moment, as `conductances` [S]; without the noise that is drawn at every read."""
@@ -272,10 +313,10 @@ class AnalogLayer(nn.Module, ABC):
         if not any(isinstance(effect, ReadingEffect) for effect in hardware.variability.effects):
             return self.conductances
         read = self.moment.read if hardware.read_noise == "frozen" else None
-        return hardware.variability.at(*self._read_at, read=read).conductances
+        return hardware.variability.at(*self._effects_need, read=read).conductances
 
     @property
-    def _read_at(self) -> tuple[Tensor, tuple[float, float], int, float, float]:
+    def _effects_need(self) -> tuple[Tensor, tuple[float, float], int, float, float]:
         """What every effect of time and of reading needs to know."""
         hardware, moment = self.hardware, self.moment
         kelvin = hardware.spec.temperature if moment.temperature is None else moment.temperature
@@ -318,7 +359,7 @@ class AnalogLayer(nn.Module, ABC):
             getattr(self, name).copy_(values)
         self.outcome = dict(chip.outcome)
         self.clipped_weights = self.outcome.pop("weights")
-        self.at(chip.moment)
+        self.read_at(chip.moment)
 
     @property
     def counters(self) -> Counters:
@@ -341,7 +382,7 @@ class AnalogLayer(nn.Module, ABC):
         """Computes the same chip, with the same converter ranges, on other `hardware`.
 
         Raises:
-            InputError: its tiles have another size, or its weights another mapping.
+            InputError: its tiles have another size, or its conductances and currents another meaning.
         """
         old, new = self.hardware.spec, hardware.spec
         if (old.rows, old.cols) != (new.rows, new.cols):
@@ -351,8 +392,15 @@ class AnalogLayer(nn.Module, ABC):
                 limit=f"{old.rows}x{old.cols}",
                 hint="convert the model anew",
             )
-        if self.hardware.weight_mapping != hardware.weight_mapping:
-            raise InputError("a programmed chip cannot move to another mapping", hint="convert the model anew")
+        differs = Writing.of(self.hardware, self.partition).difference(Writing.of(hardware, self.partition))
+        if differs is not None:
+            name, own, other = differs
+            raise InputError(
+                f"a programmed chip cannot move to another {name.replace('_', ' ')}",
+                value=other,
+                limit=own,
+                hint="convert the model anew",
+            )
         self.hardware = hardware
 
     def reset_calibration(self) -> None:
@@ -463,7 +511,8 @@ class AnalogLayer(nn.Module, ABC):
         wide = items if items.dtype in (torch.float32, torch.float64) else items.float()
         if not len(items):
             return self._assemble(items.new_zeros((0, self.partition.groups, self.partition.outputs)), items)
-        if not bool(torch.isfinite(wide.detach().sum())):
+        # The sum of finite numbers may overflow; looking at each of them takes longer.
+        if not bool(torch.isfinite(wide.detach().sum())) and not bool(torch.isfinite(wide.detach()).all()):
             raise InputError("the input is not finite", where=type(self).__name__)
         with torch.autocast(items.device.type, enabled=False):  # currents of microamperes do not fit half precision
             if self.calibrating or not self.calibrated:
@@ -484,10 +533,6 @@ class AnalogLayer(nn.Module, ABC):
             results = results.movedim(reading.reader.vector_dim, 0)
         return self._assemble(results, items).to(items.dtype)
 
-    # torch.compile leaves a read as it is: its few large products gain nothing, and what is kept between reads would
-    # break the graph in many places. `torch.compiler.disable` would set this too, and import the compiler here.
-    _run._torchdynamo_disable = True  # pyright: ignore[reportFunctionMemberAccess]
-
     def _chunks(self, items: Tensor, reader: Reader) -> Iterator[Tensor]:
         per_item = reader.held * self._vectors_per_item(items)
         yield from items.split(max(1, READ_ELEMENTS // max(1, per_item)))
@@ -504,7 +549,7 @@ class AnalogLayer(nn.Module, ABC):
             items.dtype,
             items.device,
             self.calibrating,
-            *(each._version for each in (self.current_peak, self.input_peak, self.chip_seed)),
+            *(each._version for each in (self.current_peak, self.input_peak, self.chip_seed, self.zero_share)),
         )
         reading = self._reading
         if reading is None or not _same(reading.key, key) or (largest <= reading.reaches) != reading.inside:
@@ -533,6 +578,7 @@ class AnalogLayer(nn.Module, ABC):
         zero = 0.0
         if mapping.planes == 1:
             zero = (lowest + (highest - lowest) * mapping.zero) * hardware.read_voltage * per_ampere
+            zero *= float(self.zero_share)
         # Converters stand at the columns of a tile, or behind what subtracts two of them.
         layout, subtracted = self.layout, mapping.planes == 2 and hardware.subtraction == "analog"
         arrays = mapping.slices if subtracted else self.conductances.shape[0]
@@ -589,7 +635,7 @@ class AnalogLayer(nn.Module, ABC):
         hardware = self.hardware
         if not self._draws_cell_noise:
             return None
-        sigma = hardware.variability.scatter(*self._read_at)
+        sigma = hardware.variability.scatter(*self._effects_need)
         cells, spec = programmed.conductances, hardware.tile_model(self.moment.temperature).spec
         if isinstance(reader, TileReader):
             # What has no conductance has no current to scatter.
@@ -746,8 +792,28 @@ class AnalogLayer(nn.Module, ABC):
         fresh = dict.fromkeys(("_tiles", "_counted", "_reading", "_samples"))
         return {**self.__dict__, **fresh, "_generators": {}}
 
-    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
-        super()._load_from_state_dict(*arguments, **named)
+    def get_extra_state(self) -> Tensor:
+        """How the chip was written, for `_load_from_state_dict` to compare."""
+        return Writing.of(self.hardware, self.partition).as_tensor()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing: what is loaded was written as this layer writes."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **named: Any) -> None:
+        own = Writing.of(self.hardware, self.partition)
+        # Before the first number is taken over. States of earlier versions do not say how they were written.
+        written = state_dict.setdefault(f"{prefix}_extra_state", own.as_tensor())
+        state_dict.setdefault(f"{prefix}zero_share", torch.ones_like(self.zero_share))
+        if (differs := own.difference(Writing.from_tensor(written))) is not None:
+            name, here, there = differs
+            raise InputError(
+                f"the chip of this state was written with another {name.replace('_', ' ')}",
+                where=prefix.removesuffix(".") or type(self).__name__,
+                value="none" if there is None else there,
+                limit="none" if here is None else here,
+                hint="Load it into a model that was converted to the hardware of the saved one",
+            )
+        super()._load_from_state_dict(state_dict, prefix, *arguments, **named)
         self._generators = {}  # another chip draws its noise from the beginning
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
+from mdls_cosim.analog.uncompiled import uncompiled
 from mdls_cosim.errors import InputError
 
 
@@ -47,6 +48,7 @@ class AnalogLinear(AnalogLayer):
         layer = cls(linear.in_features, linear.out_features, hardware=hardware, seed=seed, digital=linear)
         return layer.train(linear.training)
 
+    @uncompiled
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         return self._run(self.items(inputs)).reshape(*inputs.shape[:-1], self.out_features)
 

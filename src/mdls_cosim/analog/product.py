@@ -14,6 +14,7 @@ from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer, Moment
 from mdls_cosim.analog.mapping import Scaling
 from mdls_cosim.analog.partition import Partition
+from mdls_cosim.analog.uncompiled import uncompiled
 from mdls_cosim.devices.variability import Randomness
 from mdls_cosim.errors import ConfigError, InputError
 
@@ -37,8 +38,8 @@ class AnalogProduct(AnalogLayer):
     them with the vectors of X. All matrices of a batch are one chip, whose groups they are: written and read together,
     each on a scale of its own ("layer": its largest element; or column by column), so that none depends on what else is
     in the batch. Every write is to fresh cells and converters: all their draws follow from the seed and from the number
-    of the write, which counts from the last `program`, `at` or loading of a state_dict. Cells are read at once: they
-    have no time to drift. Ranges of converters are those of the calibration, over all writes.
+    of the write, which counts from the last `program`, `read_at` or loading of a state_dict. Cells are read at once:
+    they have no time to drift. Ranges of converters are those of the calibration, over all writes.
 
     Gradients reach X as in every analog layer, and W straight through the writing: as of X W, zero where W is clipped.
 
@@ -86,13 +87,14 @@ class AnalogProduct(AnalogLayer):
         """`seed` draws what every later write finds; the count of writes begins anew."""
         self.seed.fill_(seed)
         self.clipped_weights, self.outcome = 0, {}
-        self.at(Moment())
+        self.read_at(Moment())
 
-    def at(self, moment: Moment) -> None:
+    def read_at(self, moment: Moment) -> None:
         """As of any layer; the time does not count, cells being written before every read."""
-        super().at(replace(moment, time=0.0))
+        super().read_at(replace(Moment.checked(moment), time=0.0))
         self.writes = 0
 
+    @uncompiled
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, inputs: Float[Tensor, "*batch vectors inputs"], weights: Float[Tensor, "*batch inputs outputs"]
     ) -> Float[Tensor, "*batch vectors outputs"]:
@@ -108,8 +110,6 @@ class AnalogProduct(AnalogLayer):
         scale = self.weight_scale.to(weights).reshape(*weights.shape[:-2], 1, -1)
         through = inputs.detach() @ weights.clamp(-scale, scale)
         return found + (through - through.detach())
-
-    forward._torchdynamo_disable = True  # pyright: ignore[reportFunctionMemberAccess]  # as of `AnalogLayer._run`
 
     def parts(self, inputs: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Both factors, cut along their first dimension so that memory is bounded: parts for one call each."""
@@ -140,7 +140,7 @@ class AnalogProduct(AnalogLayer):
         super().program(Randomness(int(self.seed)).stream("write", number).key() >> 1)
         self.clipped_weights += clipped
         self.outcome = {name: self.outcome.get(name, 0) + outcome.get(name, 0) for name in {**outcome, **self.outcome}}
-        self.at(moment)
+        self.read_at(moment)
         self.writes = number + 1
 
     @property

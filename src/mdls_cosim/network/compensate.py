@@ -139,7 +139,8 @@ def compensate_drift(model: nn.Module) -> dict[str, float]:
         gain = gain I_0 / I,    I = sum of the currents of all columns, all rows at the read voltage
 
     I_0 is that of the programming, or of the last correction of the gains. What all cells of a layer lose in common
-    is taken back; that every cell drifts at its own rate is not. Programming forgets it.
+    is taken back; that every cell drifts at its own rate is not. Where the zero of a weight is subtracted digitally,
+    it becomes that of the cells as they are, I/I_0 of what it was. Programming forgets all of it.
 
     Args:
         model: converted; changed in place.
@@ -162,6 +163,7 @@ def compensate_drift(model: nn.Module) -> dict[str, float]:
             raise InputError("no current is left to compensate", where=name, value="0 A", limit="above 0 A")
         factors[name] = earlier / now
         layer.gain.mul_(factors[name])
+        layer.zero_share.div_(factors[name])
         layer.reference_current.fill_(now)
     return factors
 
@@ -179,11 +181,11 @@ def _reference_current(layer: AnalogLayer) -> float:
 def _as_programmed(layer: AnalogLayer) -> Iterator[None]:
     """The layer right after its programming."""
     moment = layer.moment
-    layer.at(Moment())
+    layer.read_at(Moment())
     try:
         yield
     finally:
-        layer.at(moment)
+        layer.read_at(moment)
 
 
 def _run(model: nn.Module, data: Any, batch_size: int) -> None:

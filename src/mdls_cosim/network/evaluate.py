@@ -83,6 +83,9 @@ def evaluate(
         moment: when the chips are read; None: each when it is now.
         prepare: called with the model after every programming, at the moment of the reading: `compensate_drift`, or
             what else is done to every chip.
+
+    Raises:
+        InputError: no runs, no data, no classifier; a moment that is none.
     """
     if runs < 1:
         raise InputError("an evaluation needs at least one run", where="runs", value=runs, limit="1 or more")
@@ -94,12 +97,13 @@ def evaluate(
     results: list[float] = []
     clipped: list[dict[str, tuple[int, int]]] = []
     images = 0
-    moments = {layer: moment or layer.moment for layer in layers.values()}
+    given = None if moment is None else Moment.checked(moment)
+    moments = {layer: given or layer.moment for layer in layers.values()}
     with evaluation_mode(model), kept_chips(model), kept_buffers(model), torch.no_grad():
         for run in range(runs if random else 1):
             program(model, seed + run)
             for layer, when in moments.items():
-                layer.at(replace(when, read=when.read + seed + run))
+                layer.read_at(replace(when, read=when.read + seed + run))
             if prepare is not None:
                 prepare(model)
             right, images = _count(model, batches)

@@ -180,7 +180,7 @@ def _classes(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     classes, known = [], []
     with unnoticed(model):
         for layer in analog_layers(model).values():
-            layer.at(layer.moment)  # its noise begins anew
+            layer.read_at(layer.moment)  # its noise begins anew
         for inputs, labels in batches:
             outputs = model(inputs.to(place))
             if outputs.ndim != 2 or outputs.shape[0] != len(labels):

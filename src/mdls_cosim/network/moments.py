@@ -29,7 +29,7 @@ def at(model: nn.Module, time: float | str = 0.0, temperature: float | str | Non
     moved = copy.deepcopy(model)
     for layer in analog_layers(moved).values():
         layer.hardware.tile_model(moment.temperature)  # fails before any work is done
-        layer.at(moment)
+        layer.read_at(moment)
     return moved
 
 

@@ -141,7 +141,7 @@ def test_every_write_is_drawn_anew_and_follows_from_the_seed():
     layer.program(7)
     assert torch.equal(layer(x, w), first)
     assert torch.equal(layer(x, w), second)
-    layer.at(Moment())
+    layer.read_at(Moment())
     assert torch.equal(layer(x, w), first)
     layer.program(8)
     assert not torch.allclose(layer(x, w), first, rtol=1e-3)
@@ -151,7 +151,7 @@ def test_cells_are_read_at_once():
     x, w = normal(2, 3, 4, seed=1), normal(2, 4, 5, seed=2)
     layer = layer_of(variability=Variability(effects=(Drift(exponent=0.1),)))
     expected = layer(x, w)
-    layer.at(Moment(time=86400.0))
+    layer.read_at(Moment(time=86400.0))
     assert torch.equal(layer(x, w), expected)
 
 
@@ -276,7 +276,7 @@ def test_large_batches_are_written_in_parts(monkeypatch):
     monkeypatch.setattr(
         product_module, "WRITTEN_CELLS", 2 * 2 * 2 * 20
     )  # two sequences, of two heads, in pairs of one tile
-    layer.scores.at(Moment())
+    layer.scores.read_at(Moment())
     torch.testing.assert_close(layer(x, x, x)[0], expected, rtol=1e-12, atol=0)
     assert layer.scores.writes == 3
     assert layer.scores.counters.reads == 2 * 5 * 2 * 3

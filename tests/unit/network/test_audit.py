@@ -235,7 +235,7 @@ def test_the_chip_is_read_when_the_layer_reads_it(matrix, wired):
     hardware = Hardware(tile=wired, rung="nodal", variability=Variability(effects=(Drift(exponent=0.1),)))
     aged, _ = convert(model, hardware, calibration=inputs)
     fresh = audit(aged, inputs, 5, reference=NodalTile).layers[0]
-    analog_layers(aged)["0"].at(Moment(time=1e6, temperature=350.0))
+    analog_layers(aged)["0"].read_at(Moment(time=1e6, temperature=350.0))
     later = audit(aged, inputs, 5, reference=NodalTile).layers[0]
     assert later.error.rms < 1e-6
     assert later.rms_current < 0.5 * fresh.rms_current

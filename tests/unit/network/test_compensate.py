@@ -56,6 +56,31 @@ class TestDrift:
         assert compensate_drift(again) == pytest.approx(dict.fromkeys(factors, 30**0.06))
         torch.testing.assert_close(again(images[0]), expected, rtol=0, atol=1e-5)
 
+    @pytest.mark.parametrize("mapping", ["pair", "interleaved_pair", "offset_column", "digital_offset"])
+    def test_the_digital_zero_fades_with_its_cells(self, ideal, mapping):
+        torch.manual_seed(0)
+        digital, x = nn.Linear(40, 20).double(), torch.randn(30, 40).double()
+        fading = Variability(effects=(Drift(exponent=0.05, start_time=1.0),))
+        model, _ = convert(digital, ideal.replace(mapping=mapping, variability=fading), calibration=x)
+        later = at(model, "1 day")
+        assert error(later, digital, x) > 0.2
+        compensate_drift(later)
+        assert error(later, digital, x) < 1e-12
+        # It belongs to the chip: kept in its state and its copies, and forgotten by the next programming.
+        fresh, _ = convert(digital, model.hardware, seed=3)
+        fresh.load_state_dict(later.state_dict())
+        assert error(at(fresh, "1 day"), digital, x) < 1e-12
+        chip = later.chip()
+        later.program(7)
+        assert error(later, digital, x) < 1e-12
+        later.restore(chip)
+        assert error(later, digital, x) < 1e-12
+        # From there on it goes on fading.
+        again = at(later, "30 day")
+        assert error(again, digital, x) > 0.05
+        compensate_drift(again)
+        assert error(again, digital, x) < 1e-12
+
     def test_cells_that_drift_apart_are_taken_back_in_part(self, trained, images, wired):
         model, _ = convert(trained, Hardware(tile=wired, variability=drifting(0.02)), calibration=images)
         later = at(model, "1 day")

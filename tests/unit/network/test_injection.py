@@ -34,10 +34,10 @@ def test_no_error_changes_nothing(classifier, images, ohmic):
     model = converted(classifier, images, ohmic, adc=Adc(bits=5, noise=0.3))
     residuals = changed(audit(model, images[0], samples=4, reference=IdealTile).residuals, 0.0)
     for layer in analog_layers(model).values():
-        layer.at(layer.moment)
+        layer.read_at(layer.moment)
     before = outputs(model, images)
     for layer in analog_layers(model).values():
-        layer.at(layer.moment)
+        layer.read_at(layer.moment)
     with injected(model, residuals):
         assert torch.equal(outputs(model, images), before)
     effect = accuracy_effect(model, images, residuals, runs=2)

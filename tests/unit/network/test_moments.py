@@ -5,8 +5,9 @@ import io
 
 import pytest
 import torch
+from torch import nn
 
-from mdls_cosim.analog import Adc, AnalogLinear, Hardware, Moment
+from mdls_cosim.analog import Adc, AnalogLinear, AnalogMatrix, Hardware, Moment
 from mdls_cosim.analog.conv import AnalogConv2d
 from mdls_cosim.devices import Sinh
 from mdls_cosim.devices.variability import (
@@ -21,7 +22,7 @@ from mdls_cosim.devices.variability import (
     Stuck,
     Variability,
 )
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.network import analog_layers, at, convert, evaluate
 from mdls_cosim.tiles import TileSpec
@@ -68,19 +69,19 @@ class TestMoments:
         energy = 1.1 * 1.602176634e-19
         lossy = effects(Retention(time_constant=1e6, activation_energy=energy))
         layer = linear(ideal.replace(variability=lossy))
-        layer.at(Moment.of("1 day", "350 K"))
+        layer.read_at(Moment.of("1 day", "350 K"))
         constant = 1e6 * torch.tensor(energy / 1.380649e-23 * (1 / 350 - 1 / 300), dtype=torch.float64).exp()
         expected = LOWEST + (layer.conductances - LOWEST) * torch.exp(-DAY / constant)
         torch.testing.assert_close(layer.present_conductances(), expected)
         # Left alone, a tile is as warm as its TileSpec says.
         hot = linear(ideal.replace(variability=lossy, tile=ideal.tile.replace(temperature=350.0)))
-        hot.at(Moment.of("1 day"))
+        hot.read_at(Moment.of("1 day"))
         torch.testing.assert_close(hot.present_conductances(), expected)
 
     def test_heat_reaches_the_wires(self, wired):
         spec = wired.replace(wire_temperature_coefficient=0.004)
         layer = linear(Hardware(tile=spec))
-        layer.at(Moment(temperature=400.0))
+        layer.read_at(Moment(temperature=400.0))
         exact = NodalTile(spec.replace(temperature=400.0)).program(layer.conductances)
         torch.testing.assert_close(layer.programmed().matrix, exact.effective_conductances)
 
@@ -104,6 +105,35 @@ class TestMoments:
         assert "at" not in dict(model.named_modules())
         later = model.at("1 day")
         assert torch.equal(copy.deepcopy(later)(images[0]), expected)
+
+    def test_a_single_layer_has_the_method_of_a_model(self, ideal):
+        fading = ideal.replace(variability=self.drifting)
+        x = torch.rand(3, 4)
+        for digital in (nn.Linear(4, 3), nn.Conv1d(4, 2, 2), nn.LSTM(4, 3)):
+            inputs = x[:, :, None].expand(3, 4, 5).contiguous() if isinstance(digital, nn.Conv1d) else x
+            model, _ = convert(digital, fading)
+            model(inputs)  # finds the ranges
+            earlier = [layer.moment for layer in analog_layers(model).values()]
+            later = model.at(time="1 day", read=3)
+            assert type(later) is type(model)
+            assert {layer.moment for layer in analog_layers(later).values()} == {Moment(DAY, None, 3)}
+            assert [layer.moment for layer in analog_layers(model).values()] == earlier
+            torch.testing.assert_close(later(inputs), at(model, "1 day", read=3)(inputs), rtol=0, atol=0)
+        matrix = AnalogMatrix(torch.eye(3), fading)
+        hot = matrix.at(temperature="350 K")
+        assert (hot.moment, matrix.moment) == (Moment(temperature=350.0), Moment())
+        assert isinstance(hot, AnalogMatrix)
+        with pytest.raises(ConfigError):
+            matrix.at(time="1 km")
+
+    def test_text_is_no_moment(self, ideal, classifier, images):
+        model, _ = convert(classifier, ideal.replace(attention="tiles"))
+        attention, _ = convert(nn.MultiheadAttention(4, 2), ideal.replace(attention="tiles"))
+        for layer in (model.head, attention.scores):
+            with pytest.raises(InputError, match=r'no moment: got "1 day".*Moment\.of\("1 day"\)'):
+                layer.read_at("1 day")
+        with pytest.raises(InputError, match="no moment"):
+            evaluate(model, images, 1, moment="1 day")
 
     def test_evaluation_keeps_the_moment(self, ideal, classifier, images):
         model, _ = convert(classifier, ideal.replace(variability=self.drifting), calibration=images)
@@ -163,7 +193,7 @@ class TestEffects:
         layer = linear(ideal.replace(variability=effects(trap)))
         found = []
         for time in (0.0, 1e-6, 1e3):
-            layer.at(Moment(time=time))
+            layer.read_at(Moment(time=time))
             found.append(layer.present_conductances() / layer.conductances)
         assert torch.isclose(found[0][..., None], torch.tensor([0.95, 1.15]).double()).any(-1).all()
         assert float((found[0] == found[1]).double().mean()) > 0.99
@@ -273,9 +303,9 @@ class TestReadNoise:
         first, second = layer(x), layer(x)
         assert len(first.unique(dim=0)) == 4
         assert not torch.isclose(first, second).any()
-        layer.at(Moment())
+        layer.read_at(Moment())
         assert torch.equal(layer(x), first)
-        layer.at(Moment(read=1))
+        layer.read_at(Moment(read=1))
         assert not torch.isclose(layer(x), first).any()
         assert not torch.isclose(linear(layer.hardware, seed=1)(x), first).any()
 
@@ -284,7 +314,7 @@ class TestReadNoise:
         frozen = linear(Hardware(tile=ohmic, variability=self.spread, read_noise="frozen"))
         first = frozen(x)
         assert torch.equal(first[0], first[1])
-        frozen.at(Moment(read=1))
+        frozen.read_at(Moment(read=1))
         assert not torch.isclose(frozen(x), first).any()
         off = linear(frozen.hardware.replace(read_noise="off"))
         stuck = linear(frozen.hardware.replace(variability=effects(self.spread.effects[1])))

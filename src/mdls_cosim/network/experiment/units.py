@@ -252,7 +252,7 @@ def _layers(model: nn.Module, unit: Unit, bench: Bench) -> Results:
 def read_at(model: nn.Module, reading: Reading, bench: Bench) -> None:
     """Brings a model of `converted` to the reading of a point: as run 0 finds it, in place."""
     for layer in analog_layers(model).values():
-        layer.at(replace(reading.moment, read=bench.seed))
+        layer.read_at(replace(reading.moment, read=bench.seed))
     _compensate(model, reading.compensation, bench.calibration)
 
 
