@@ -10,8 +10,8 @@ file. The header is three lines, then line ends up to byte 512:
 In the HDF5 part every group carries the text attributes `encoding-type`, `encoding-version` (numbers joined by
 dots) and `attributes` (a JSON object); every array is little-endian, carries `units` (text) and `dims` (one name
 an axis) and is compressed (shuffle and deflate, HDF5's own) where it is not small. Links that lead elsewhere, arrays
-whose numbers lie in other files and claims of more numbers than the file can hold are refused; nothing in a file is
-code. docs/format.md is the specification.
+whose numbers lie in other files, other filters, objects linked twice and claims of more numbers than the file can hold
+are refused; nothing in a file is code. docs/format.md is the specification.
 
 The checksum is over the bytes, not over the values, so that nothing of a damaged file reaches the HDF5 library, which
 can crash on one.
@@ -45,7 +45,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED = 4096
 # Deflate makes a byte of at most 1032 (RFC 1951).
 _MOST_DEFLATED = 1100
-_VERSION = re.compile(r"\d+(\.\d+)*")
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,8}")
 _WRITE_AGAIN = "Write it again, or take a copy that is whole"
 
 
@@ -178,7 +178,7 @@ def read(path: str | os.PathLike[str], expected_type: str | None = None, newest_
             _check_bytes(stream, where)
             size = os.fstat(stream.fileno()).st_size
             with h5py.File(stream, "r") as file:
-                group = _read_group(file, size)
+                group = _Reader(size).group(file)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise StoreError(f"cannot be read ({error})", where=where, hint=_WRITE_AGAIN) from error
     if expected_type is not None:
@@ -245,31 +245,64 @@ def _write_group(target: h5py.Group, group: Group) -> None:
         _write_group(target.create_group(name), part)
 
 
-def _read_group(source: h5py.Group, size: int) -> Group:
-    """`size`: bytes of the whole file."""
-    import h5py
+class _Reader:
+    """Reads the groups of one file of `size` bytes, each object once.
 
-    arrays: dict[str, Array] = {}
-    groups: dict[str, Group] = {}
-    for name in map(str, source):
-        if not isinstance(source.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link to elsewhere")
-        item = source[name]
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ValueError(f"the numbers of {name} lie in another file")
-            if item.nbytes > _MOST_DEFLATED * size:
-                raise ValueError(f"{name} claims {item.nbytes} bytes, more than a file of {size} can hold")
-            arrays[name] = Array(item[()], str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist()))
-        else:
-            groups[name] = _read_group(source.require_group(name), size)
-    return Group(
-        encoding_type=str(source.attrs["encoding-type"]),
-        encoding_version=str(source.attrs["encoding-version"]),
-        attributes=json.loads(str(source.attrs["attributes"])),
-        arrays=arrays,
-        groups=groups,
-    )
+    Hard links may join groups in many ways: without that rule, thirty groups that each hold the next one twice would be
+    a thousand million, and one array could be read as often as it has names.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._claimed = size, 0
+        self._seen: set[int] = set()
+
+    def group(self, source: h5py.Group) -> Group:
+        """ValueError and others of h5py's kind where it is not laid out as docs/format.md says."""
+        import h5py
+
+        self._see(source, source.name or "/")
+        arrays: dict[str, Array] = {}
+        groups: dict[str, Group] = {}
+        for name in map(str, source):
+            if not isinstance(source.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name} is a link to elsewhere")
+            item = source[name]
+            if isinstance(item, h5py.Dataset):
+                arrays[name] = self._array(name, item)
+            else:
+                groups[name] = self.group(source.require_group(name))
+        return Group(
+            encoding_type=str(source.attrs["encoding-type"]),
+            encoding_version=str(source.attrs["encoding-version"]),
+            attributes=json.loads(str(source.attrs["attributes"])),
+            arrays=arrays,
+            groups=groups,
+        )
+
+    def _see(self, item: h5py.Group | h5py.Dataset, name: str) -> None:
+        from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  # a compiled module
+
+        address = h5o.get_info(item.id).addr
+        if address in self._seen:
+            raise ValueError(f"{name} is another name of something in the file")
+        self._seen.add(address)
+
+    def _array(self, name: str, item: h5py.Dataset) -> Array:
+        import h5py
+
+        self._see(item, name)
+        if item.external or item.is_virtual:
+            raise ValueError(f"the numbers of {name} lie in another file")
+        if item.dtype.str.startswith(">"):
+            raise ValueError(f"{name} is big-endian")
+        layout = item.id.get_create_plist()
+        filters = {layout.get_filter(place)[0] for place in range(layout.get_nfilters())}
+        if filters - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
+            raise ValueError(f"{name} is packed by another filter than shuffle and deflate")
+        self._claimed += item.nbytes
+        if self._claimed > _MOST_DEFLATED * self._size:
+            raise ValueError(f"{name} claims {item.nbytes} bytes, more than a file of {self._size} can hold")
+        return Array(item[()], str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist()))
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -193,6 +193,27 @@ def test_a_sound_file_with_another_layout_is_one_error(path):
     assert "cannot be read" in refused(path)
 
 
+def _ladder(file: h5py.File) -> None:
+    """Thirty groups, each with two names for the next: a thousand million paths to the last."""
+    steps = [file.create_group("step0")]
+    for _ in range(30):
+        steps.append(steps[-1].create_group("one"))
+        steps[-2]["other"] = steps[-1]
+    for step in steps:
+        step.attrs["encoding-type"], step.attrs["encoding-version"], step.attrs["attributes"] = "any", "1", "{}"
+
+
+def _circle(file: h5py.File) -> None:
+    file["inner/outer"] = file["inner"]
+
+
+def _many_claims(file: h5py.File) -> None:
+    """None of them beyond what the file could hold, all together far beyond."""
+    for index in range(20):
+        claim = file.create_dataset(f"bad{index:02}", (10**6,), "f8", chunks=(10**5,), compression="gzip")
+        claim.attrs["units"], claim.attrs["dims"] = "V", np.array(["x"], dtype=h5py.string_dtype())
+
+
 def _virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((3,), "f8")
     layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3,))
@@ -213,6 +234,17 @@ def _virtual(file: h5py.File) -> None:
             lambda file: file.create_dataset("bad", (10**12,), "f8", chunks=(10**6,), compression="gzip"),
             "bad claims 8000000000000 bytes",
         ),
+        (_many_claims, "claims 8000000 bytes"),
+        (_ladder, "other is another name of something in the file"),
+        (_circle, "is another name of something in the file"),
+        (lambda file: file.__setitem__("bad", file["codes"]), "codes is another name"),
+        (lambda file: file.create_dataset("bad", data=np.arange(1e3), compression="lzf"), "bad is packed by another"),
+        (lambda file: file.create_dataset("bad", data=np.arange(1e3), fletcher32=True), "bad is packed by another"),
+        (lambda file: file.create_dataset("bad", data=np.arange(3), dtype=">f8"), "bad is big-endian"),
+        (lambda file: file.create_dataset("bad", data=np.array([1j]), dtype=">c16"), "bad is big-endian"),
+        (lambda file: file.attrs.__setitem__("encoding-version", "9" * 5000), "a group needs a type and a version"),
+        (lambda file: file.attrs.__setitem__("attributes", '{"a":' + "9" * 5000 + "}"), "cannot be read"),
+        (lambda file: file.attrs.__setitem__("attributes", "[" * 10**5), "cannot be read"),
         (lambda file: file.attrs.__setitem__("attributes", "{"), "cannot be read"),
         (lambda file: file.create_dataset("bad", data=b"text"), "cannot be read"),
     ],

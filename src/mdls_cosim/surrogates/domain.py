@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import warnings
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from mdls_cosim.config import Config
-from mdls_cosim.errors import DomainError, DomainWarning
-from mdls_cosim.quantities import Conductance, Temperature, Voltage
+from mdls_cosim.errors import ConfigError, DomainError, DomainWarning
+from mdls_cosim.quantities import Amplitude, Conductance, Temperature
+from mdls_cosim.tiles.spec import LineCount
+
+Error = Annotated[float, Field(ge=0)]
+"""Of currents or conductances, as a share."""
+
+
+def check_rising(where: str, span: tuple[float, float], unit: str) -> None:
+    """ConfigError where the first of two limits is the larger one."""
+    low, high = span
+    if low > high:
+        raise ConfigError("a range whose ends are swapped", where=where, value=f"{low:g} to {high:g} {unit}")
 
 
 class Domain(Config):
     """Ranges seen by the fit; absent means unlimited."""
 
-    rows: int | None = None
+    rows: LineCount | None = None
     """Row lines of the fitted tile; fewer are inside."""
-    cols: int | None = None
+    cols: LineCount | None = None
     """Column lines of the fitted tile; fewer are inside."""
     conductances: tuple[Conductance, Conductance] | None = None
     """Lowest and highest programmed conductance [S]."""
-    input_voltage: Voltage | None = None
+    input_voltage: Amplitude | None = None
     """Largest row voltage of either sign [V]."""
-    cell_voltage: Voltage | None = None
+    cell_voltage: Amplitude | None = None
     """Largest voltage over a cell that inputs of the fit's kinds reach, of either sign [V], as a read estimates it
     (`ProgrammedSurrogate.reach`)."""
     temperature: Temperature | None = None
     """Of the tile [K]."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.conductances is not None:
+            check_rising("conductances", self.conductances, "S")
+        return self
 
 
 class Guarded:
@@ -58,11 +78,11 @@ class Guarded:
 class HeldOutError(Config):
     """Error on ngspice data that the fit never saw, relative to the RMS current."""
 
-    rms: float
+    rms: Error
     """RMS error over all held-out reads."""
-    p99: float
+    p99: Error
     """99th percentile of the absolute error."""
-    classes: dict[str, float]
+    classes: Annotated[dict[str, Error], Field(min_length=1)]
     """RMS error by class, `conductance class / input class`, relative to the RMS current of that class."""
-    bound: float
+    bound: Error
     """What a fresh draw of any class may show at most: twice the worst class, as classes are small samples."""

@@ -52,9 +52,13 @@ class Clock:
             and (amplitudes > 0).all()
             and (np.diff(amplitudes) > 0).all()
             and (np.diff(knots) > 0).all()
+            and (knots[0], knots[-1]) == (0, 1)
+            and np.isfinite(amplitudes).all()
             and np.isfinite(logs).all()
         ):
-            raise InputError("rates that are no table: amplitudes and knots must rise, rates must be finite")
+            raise InputError(
+                "rates that are no table", limit="amplitudes that rise, knots that rise from 0 to 1, finite rates"
+            )
         if len(amplitudes) > 1:
             spline = CubicSpline(np.log(amplitudes), logs, bc_type="natural" if len(amplitudes) < 4 else "not-a-knot")
             coefficients, slope = spline.c, float(spline(np.log(amplitudes[0]), 1).mean())

@@ -6,21 +6,23 @@ and has continuous gradients; pulses compose as the device's own do (`pulse_rate
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from mdls_cosim import store
 from mdls_cosim.config import Config
-from mdls_cosim.errors import InputError, StoreError
-from mdls_cosim.provenance import Provenance
+from mdls_cosim.errors import ConfigError, InputError, StoreError
+from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import Amplitude, Conductance, Duration
 from mdls_cosim.store import Array
-from mdls_cosim.surrogates.domain import Guarded
+from mdls_cosim.surrogates.domain import Error, Guarded, check_rising
 from mdls_cosim.surrogates.pulse_rates import Clock, Rates
 
 ENCODING_TYPE = "mdls_cosim.pulse_surrogate"
@@ -47,15 +49,31 @@ class PulseDomain(Config):
     widths: tuple[Duration, Duration]
     """Times at full voltage [s]; a pulse of no width is inside too."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        units = dict.fromkeys(("conductances", *DIRECTIONS), "S") | {
+            "potentiation": "V",
+            "depression": "V",
+            "widths": "s",
+        }
+        for name, unit in units.items():
+            check_rising(name, getattr(self, name), unit)
+        low, high = self.conductances
+        if low == high:
+            raise ConfigError(
+                "a range of no extent", where="conductances", value=f"{low:g} S", limit="two conductances"
+            )
+        return self
+
 
 class PulseError(Config):
     """Errors on trains that the fit never saw, relative to the range of the conductances."""
 
-    train: float
+    train: Error
     """RMS after every pulse of a train, each computed from the one before, the first from the start."""
-    worst: float
+    worst: Error
     """The largest of those."""
-    step: float
+    step: Error
     """RMS of a single pulse from where the device really was."""
     held_out: str
     """Which trains were held out: raising amplitudes (lowering ones likewise), and widths."""
@@ -85,6 +103,8 @@ class PulseSurrogate(Guarded):
         tools: Mapping[str, str] | None = None,
         seed: int | None = None,
     ) -> None:
+        if not (math.isfinite(spread) and spread >= 0):
+            raise InputError("no spread of the speed", where="spread", value=spread, limit="0 or more, finite")
         self.rates = {"raising": raising, "lowering": lowering}
         self.domain, self.spread, self.error = domain, float(spread), error
         self.provenance = Provenance.create(self._arrays(), self._config(), seed=seed, tools=tools, parents=parents)
@@ -223,7 +243,13 @@ class PulseSurrogate(Guarded):
                 spread=given["spread"],
                 error=None if error is None else PulseError(**error),
             )
-            loaded.provenance = Provenance(**given["provenance"])
+            loaded.provenance = origin = Provenance(**given["provenance"])
+            told = {name: value for name, value in given.items() if name != "provenance"}
+            kept = {name: group.arrays[name] for name in loaded._arrays()}
+            if wrong := [name for name, array in loaded._arrays().items() if array.units != kept[name].units]:
+                raise ValueError(f"{wrong[0]} in {kept[wrong[0]].units}")
+            if told != origin.config or content_hash(kept, told) != origin.content_hash:
+                raise StoreError("its content is not what its content hash says", where=os.fspath(path))
         except (LookupError, TypeError, ValueError) as error:
             raise StoreError(f"not laid out as a pulse surrogate ({error})", where=os.fspath(path)) from error
         loaded.strict = strict

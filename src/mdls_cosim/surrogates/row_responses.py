@@ -63,6 +63,14 @@ class RowResponses(Surrogate):
                 limit="amplitude (1), conductances (2)",
                 hint="fit the surrogate again: mdls-cosim fit DATA.h5 --out SURROGATE.h5",
             )
+        low, high = self.coefficients["conductances"]
+        if not 0 <= low <= high or not high:
+            raise InputError(
+                "no range of conductances",
+                where="conductances",
+                value=f"{low:g} to {high:g} S",
+                limit="0 S or more, rising",
+            )
 
     def _program(self, conductances: Tensor) -> ProgrammedSurrogate:
         return _Programmed(self, conductances)

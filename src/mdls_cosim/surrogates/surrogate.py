@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mdls_cosim import store
-from mdls_cosim.errors import StoreError
+from mdls_cosim.errors import InputError, StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
 from mdls_cosim.fidelity.elimination import Wires
 from mdls_cosim.fidelity.interface import check_voltages
@@ -76,6 +76,15 @@ class Surrogate(Guarded, TileModel):
         self.coefficients = {
             name: tuple(float(each) for each in values) for name, values in (coefficients or {}).items()
         }
+        if not all(math.isfinite(each) for values in self.coefficients.values() for each in values):
+            raise InputError("a coefficient that is not finite", where=self.kind, value=self.coefficients)
+        if "amplitude" in self.coefficients and not all(each > 0 for each in self.coefficients["amplitude"]):
+            raise InputError(
+                "a surrogate made for no voltage",
+                where="amplitude",
+                value=self.coefficients["amplitude"],
+                limit="above 0 V",
+            )
         config = self._config()
         self.provenance = Provenance.create({}, config, seed=seed, tools=tools, parents=parents)
 
@@ -136,7 +145,7 @@ def load(path: str | Path, *, strict: bool = False) -> Surrogate:
     """
     group = store.read(Path(path), ENCODING_TYPE, ENCODING_VERSION)
     kind = group.attributes.get("kind")
-    if kind not in Surrogate._kinds:
+    if not isinstance(kind, str) or kind not in Surrogate._kinds:
         raise StoreError(
             "the file holds an unknown kind of surrogate",
             where=str(path),

@@ -1,6 +1,7 @@
 """Pulse surrogates against closed forms: what they learn, how they compose, what they refuse."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mdls_cosim.characterize.pulse import PulsePoint
 from mdls_cosim.dataset import Array, Dataset
 from mdls_cosim.devices import Vteam
 from mdls_cosim.errors import DomainError, DomainWarning, InputError, StoreError
+from mdls_cosim.provenance import content_hash
 from mdls_cosim.surrogates.fit_pulses import fit_pulses
 from mdls_cosim.surrogates.pulse_rates import Clock, Rates, flow
 from mdls_cosim.surrogates.pulses import PulseSurrogate
@@ -367,6 +369,69 @@ def test_files_that_hold_something_else_are_refused(dataset, surrogate, tmp_path
         store.write(tmp_path / "bad.h5", store.Group(group.encoding_type, "1", group.attributes, arrays))
         with pytest.raises(StoreError, match="not laid out"):
             PulseSurrogate.load(tmp_path / "bad.h5")
+
+
+def signed(group: store.Group, path, arrays=None, **changes) -> None:
+    """A file of other content, its hash in order."""
+    config = {name: value for name, value in group.attributes.items() if name != "provenance"} | changes
+    arrays = arrays or group.arrays
+    origin = {**group.attributes["provenance"], "config": config, "content_hash": content_hash(arrays, config)}
+    store.write(path, store.Group(group.encoding_type, "1", {**config, "provenance": origin}, arrays))
+
+
+def test_content_that_is_not_that_of_its_hash_is_refused(surrogate, tmp_path):
+    path = tmp_path / "pulses.h5"
+    surrogate.save(path)
+    group = store.read(path)
+    signed(group, path)
+    assert PulseSurrogate.load(path).spread == surrogate.spread
+    rates = group.arrays["raising_log_rates"]
+    faster = {**group.arrays, "raising_log_rates": replace(rates, values=rates.values + 1)}
+    in_volts = {**group.arrays, "raising_log_rates": replace(rates, units="V")}
+    for arrays, attributes in (
+        (faster, group.attributes),
+        (group.arrays, {**group.attributes, "spread": 0.7}),
+        (group.arrays, {**group.attributes, "colour": "red"}),
+    ):
+        store.write(path, store.Group(group.encoding_type, "1", attributes, arrays))
+        with pytest.raises(StoreError, match="not what its content hash says"):
+            PulseSurrogate.load(path)
+    signed(group, path, in_volts)
+    with pytest.raises(StoreError, match="raising_log_rates in V"):
+        PulseSurrogate.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spread": -0.1}, "no spread"),
+        ({"domain": {"widths": [1e-6, 1e-7]}}, "widths"),
+        ({"domain": {"conductances": [1e-4, 1e-5]}}, "conductances"),
+        ({"domain": {"conductances": [1e-4, 1e-4]}}, "no extent"),
+        ({"error": {"train": -0.1}}, "train"),
+    ],
+    ids=str,
+)
+def test_values_that_mean_nothing_are_refused(changes, said, surrogate, tmp_path):
+    path = tmp_path / "pulses.h5"
+    surrogate.save(path)
+    group = store.read(path)
+    whole = {
+        name: {**group.attributes[name], **some} if isinstance(some, dict) else some for name, some in changes.items()
+    }
+    signed(group, path, **whole)
+    with pytest.raises(StoreError, match=f"not laid out as a pulse surrogate.*{said}"):
+        PulseSurrogate.load(path)
+
+
+def test_knots_lead_from_one_end_of_the_range_to_the_other(surrogate, tmp_path):
+    path = tmp_path / "pulses.h5"
+    surrogate.save(path)
+    group = store.read(path)
+    knots = group.arrays["raising_knots"]
+    signed(group, path, {**group.arrays, "raising_knots": replace(knots, values=0.5 * knots.values)})
+    with pytest.raises(StoreError, match=r"rates that are no table.*from 0 to 1"):
+        PulseSurrogate.load(path)
 
 
 @pytest.mark.parametrize(

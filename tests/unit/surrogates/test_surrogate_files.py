@@ -222,6 +222,56 @@ def test_what_is_missing_from_a_file_is_one_error(surrogate, tmp_path):
         load(path)
 
 
+def written(surrogate, path, **changes) -> None:
+    """A file of it with other attributes, its hash in order."""
+    config = {**surrogate._config(), **changes}
+    origin = {**surrogate.provenance.as_dict(), "config": config, "content_hash": content_hash({}, config)}
+    store.write(path, store.Group("mdls_cosim.surrogate", "1", {**config, "provenance": origin}, {}, {}))
+
+
+ERROR = {"rms": 0.01, "p99": 0.03, "classes": {"all": 0.01}, "bound": 0.02}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"error": {**ERROR, "bound": -1.0}},
+        {"error": {**ERROR, "rms": -0.01}},
+        {"error": {**ERROR, "classes": {}}},
+        {"error": {**ERROR, "classes": {"all": -0.01}}},
+        {"domain": {**DOMAIN.as_dict(), "conductances": [1e-4, 1e-6]}},
+        {"domain": {**DOMAIN.as_dict(), "input_voltage": -1.0}},
+        {"domain": {**DOMAIN.as_dict(), "cell_voltage": 0.0}},
+        {"domain": {**DOMAIN.as_dict(), "rows": -4}},
+        {"domain": {**DOMAIN.as_dict(), "cols": 0}},
+        {"coefficients": {**{name: list(values) for name, values in UNFITTED.items()}, "amplitude": [0.0]}},
+        {"kind": "row_responses", "coefficients": {"amplitude": [-0.3], "conductances": [1e-6, 1e-4]}},
+        {"kind": "row_responses", "coefficients": {"amplitude": [0.3], "conductances": [1e-4, 1e-6]}},
+        {"kind": "row_responses", "coefficients": {"amplitude": [0.3], "conductances": [0.0, 0.0]}},
+    ],
+    ids=str,
+)
+def test_values_that_mean_nothing_are_refused(changes, surrogate, tmp_path):
+    path = tmp_path / "s.h5"
+    written(surrogate, path, error=ERROR)
+    load(path)
+    written(surrogate, path, **{"error": ERROR, **changes})
+    with pytest.raises(StoreError, match="not laid out as a surrogate"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", [["a"], {"a": 1}, None, 3], ids=str)
+def test_a_kind_that_is_no_name_is_refused(kind, surrogate, tmp_path):
+    written(surrogate, tmp_path / "s.h5", kind=kind)
+    with pytest.raises(StoreError, match="unknown kind of surrogate"):
+        load(tmp_path / "s.h5")
+
+
+def test_a_coefficient_must_be_finite(surrogate):
+    with pytest.raises(InputError, match="not finite"):
+        SeriesSurrogate(surrogate.spec, coefficients={**UNFITTED, "fifth": (np.nan,)})
+
+
 def test_an_unlimited_domain_counts_only_reads(tile_spec):
     programmed = LinearSurrogate.exact(tile_spec(2, 3)).program(torch.zeros(2, 3, dtype=torch.float64))
     programmed(tensor([100.0, 1.0]))
