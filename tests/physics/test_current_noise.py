@@ -111,3 +111,31 @@ def test_tiles_side_by_side_dtypes_and_no_spread() -> None:
     for spread, largest in ((-0.1, 0.3), (float("nan"), 0.3), (0.1, 0.0)):
         with pytest.raises(InputError):
             CurrentNoise(spec, conductances, spread, largest)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    spec = tile(Ohmic(), 5, 4)
+    conductances = torch.full((5, 4), 5e-5, dtype=torch.float64)
+    for wrong, said in (
+        (conductances.mT, r"wrong shape.*\(4, 5\)"),
+        (-conductances, "negative"),
+        (conductances * torch.nan, "not finite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            CurrentNoise(spec, wrong, 0.05, 0.3)
+    with pytest.raises(InputError, match="100 S"):
+        CurrentNoise(tile(PolynomialRead(), 5, 4), conductances + 100.0, 0.05, 0.3)
+    with pytest.raises(InputError, match=r"spread.*broadcast.*\(3,\)"):
+        CurrentNoise(spec, conductances, torch.full((3,), 0.05), 0.3)
+    noise = CurrentNoise(spec, conductances, 0.05, 0.3)
+    for voltages, said in (
+        (torch.zeros(5), "wrong shape"),
+        (torch.zeros(2, 4), "wrong shape"),
+        (torch.full((1, 5), torch.nan), "not finite"),
+        (torch.full((1, 5), -0.31), r"beyond those.*0\.31 V.*allowed 0\.3 V"),
+    ):
+        with pytest.raises(InputError, match=said):
+            noise(voltages)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):  # the largest itself, as each dtype has it
+        assert noise(torch.full((1, 5), 0.3, dtype=dtype)).dtype == dtype
+    assert noise(torch.zeros(0, 5)).shape == (0, 4)

@@ -11,12 +11,15 @@ from torch import Tensor
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.cell_law import CellLaw, cell_law
 from mdls_cosim.fidelity.elimination import Wires, factorise, mirror
+from mdls_cosim.fidelity.interface import check_conductances, check_voltages
 from mdls_cosim.tiles import TileSpec
 
 _POWERS = 6
 """Highest power of the row voltage in the squared current of a cell."""
 _NODES = 12
 """Voltages at which cells are looked at."""
+_EDGE = 1e-6
+"""Of the largest voltage: inputs sit on the edge of their range."""
 
 
 class CurrentNoise:
@@ -40,17 +43,29 @@ class CurrentNoise:
         largest_voltage: of the rows, of either sign [V]; beyond it the interpolation does not hold.
 
     Raises:
-        InputError: a spread below zero or not finite.
+        InputError: conductances of another shape or that no cell has; a spread below zero, not finite or of another
+            shape; a largest voltage that is not above zero.
     """
 
     def __init__(self, spec: TileSpec, conductances: Tensor, spread: Tensor | float, largest_voltage: float) -> None:
+        check_conductances(spec, conductances)
+        law, wires = cell_law(spec), Wires.of(spec)
+        assert spec.device is not None  # a cell with a law has a memristor
+        spec.device.check_range(conductances, spec.reference_voltage)
         given = torch.as_tensor(spread, dtype=torch.float64, device=conductances.device)
+        try:
+            torch.broadcast_shapes(given.shape, conductances.shape)
+        except RuntimeError:
+            raise InputError(
+                "a spread that does not broadcast with the conductances",
+                value=tuple(given.shape),
+                limit=tuple(conductances.shape),
+                hint="one number for all cells, or one for each",
+            ) from None
         if not bool((torch.isfinite(given) & (given >= 0)).all()):
             raise InputError("a spread of the cells", value=float(given.min()), limit="0 or more, finite")
         if not (0 < largest_voltage < math.inf):
             raise InputError("largest_voltage", value=f"{largest_voltage} V", limit="above 0 V, finite")
-        law, wires = cell_law(spec), Wires.of(spec)
-        assert spec.device is not None  # a cell with a law has a memristor
         states = spec.device.state_for(conductances.double(), spec.reference_voltage)
         # Chebyshev's points: what is interpolated at them is nowhere far off between.
         angles = math.pi * (torch.arange(_NODES, dtype=torch.float64, device=conductances.device) + 0.5) / _NODES
@@ -59,6 +74,7 @@ class CurrentNoise:
         slope = torch.stack([_squares(law, states, node)[2] for node in nodes]).mean(0)
         self._effective, alpha, beta, rise = _shares(slope, wires)
         weight = (beta * given) ** 2
+        self._spec, self._tiles = spec, conductances.shape[:-2]
         self._scale = largest_voltage
         found = [_squares(law, states, alpha * node) for node in nodes]
         powers = (nodes / largest_voltage)[:, None] ** torch.arange(_POWERS + 1, device=nodes.device)
@@ -69,7 +85,19 @@ class CurrentNoise:
         self._gain = 1.0 if spec.amplifier is None else spec.amplifier.sensed_share
 
     def __call__(self, voltages: Tensor) -> Tensor:
-        """(*tiles, batch, cols) [A] under `voltages` (*tiles, batch, rows) [V]."""
+        """(*tiles, batch, cols) [A] under `voltages` (*tiles, batch, rows) [V].
+
+        Raises:
+            InputError: voltages of the wrong shape, not finite, or beyond the largest one.
+        """
+        largest = check_voltages(self._spec, self._tiles, voltages)
+        if largest > self._scale * (1 + max(_EDGE, torch.finfo(voltages.dtype).eps)):
+            raise InputError(
+                "voltages beyond those that the noise was interpolated for",
+                value=f"{largest:.6g} V",
+                limit=f"{self._scale:.6g} V of either sign",
+                hint="make it with a larger `largest_voltage`",
+            )
         scaled = voltages.double() / self._scale
         currents = voltages.double() @ self._effective
         powers = [scaled]
