@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
@@ -108,7 +112,27 @@ def openable(module: nn.Module) -> bool:
     """Whether `module` is one of the kinds of `Composite`, and nothing in it would be lost."""
     if type(module) not in Composite.kinds:
         return False
-    return not has_hooks(module) and not any(parametrize.is_parametrized(part) for part in module.modules())
+    return not has_hooks(module) and reparametrised(module) is None
+
+
+_UNDONE_BY: dict[type, str] = {
+    BasePruningMethod: "is pruned by a hook, which would be lost; torch's prune.remove makes plain weights of it",
+    WeightNorm: "is normalised by a hook, which would be lost; torch's remove_weight_norm makes plain ones",
+    SpectralNorm: "is normalised by a hook, which would be lost; torch's remove_spectral_norm makes plain ones",
+}
+
+
+def reparametrised(module: nn.Module) -> str | None:
+    """How `module`, or a part of it, makes its weights anew at every call, and what ends that; None: it does not."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part):
+            return (
+                "has parametrisations, which would be lost; torch's remove_parametrizations makes plain weights of them"
+            )
+        for hook, (kind, told) in itertools.product(part._forward_pre_hooks.values(), _UNDONE_BY.items()):
+            if isinstance(hook, kind):
+                return told
+    return None
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
 from mdls_cosim.analog.partition import RowOrder
 from mdls_cosim.config import Config
 from mdls_cosim.devices.variability import Variability
-from mdls_cosim.errors import ConfigError, NotAvailable
+from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.quantities import Amplitude, Conductance
@@ -76,6 +76,18 @@ class Hardware(Config):
     """Weights beyond this multiple of the layer's root mean square are clipped; None: max |w| is the scale."""
     unmapped_conductance: Conductance | None = None
     """Target of the cells that no weight maps to [S]; None: the lowest of the range."""
+
+    @classmethod
+    def checked(cls, hardware: Hardware) -> Hardware:
+        """`hardware`, if it is some.
+
+        Raises:
+            InputError: it is something else, as a tile alone.
+        """
+        if isinstance(hardware, Hardware):
+            return hardware
+        tile = "Hardware(tile=…) makes hardware of a tile" if isinstance(hardware, TileSpec | TileModel) else None
+        raise InputError("no hardware", value=type(hardware).__name__, limit="a Hardware", hint=tile)
 
     @model_validator(mode="after")
     def _check(self) -> Hardware:

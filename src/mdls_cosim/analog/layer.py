@@ -171,7 +171,7 @@ class AnalogLayer(nn.Module, ABC):
                 where=type(self).__name__,
                 hint="convert outside of torch.inference_mode(), or in torch.no_grad()",
             )
-        self.hardware = hardware
+        self.hardware = Hardware.checked(hardware)
         self.weight = _copied(weight)
         self.bias = None if bias is None else _copied(bias)
         self.calibrating = False

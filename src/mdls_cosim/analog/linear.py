@@ -103,8 +103,9 @@ class AnalogMatrix(AnalogLinear):
         digital.weight = nn.Parameter(matrix, requires_grad=False)
         super().__init__(inputs, outputs, hardware=hardware, seed=seed, digital=digital)
 
-    def __matmul__(self, vectors: Tensor) -> Tensor:
-        """W x of `vectors` (inputs,) or (*batch, inputs, vectors), as torch's own `@`."""
+    def __matmul__(self, vectors: Any) -> Tensor:
+        """W x of `vectors` (inputs,) or (*batch, inputs, vectors), a tensor or an array, as torch's own `@`."""
+        vectors = torch.as_tensor(vectors, device=self.weight.device)
         if vectors.ndim < 2:
             return self(vectors)
         if vectors.shape[-2] != self.in_features:

@@ -95,6 +95,9 @@ class _Sequence(_Recurrent):
                 weight, bias = f"weight_{name}{suffix}", f"bias_{name}{suffix}"
                 self.add_module(name + suffix, matrix(getattr(digital, weight), getattr(digital, bias, None)))
 
+    def flatten_parameters(self) -> None:
+        """Nothing: there is no kernel that wants its weights in one piece. Models call it on torch's layers."""
+
     def _suffixes(self) -> list[str]:
         """Of the names of weights, in the order of the states."""
         directions = ("", "_reverse") if self.bidirectional else ("",)

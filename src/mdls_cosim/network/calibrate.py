@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdls_cosim.errors import InputError
 from mdls_cosim.network.batches import Batches, place_of
 from mdls_cosim.network.chips import analog_layers, evaluation_mode
 
@@ -19,6 +20,9 @@ def calibrate(model: nn.Module, data: Any, batch_size: int = 256) -> None:
 
     Args:
         data: inputs, (inputs, labels) or an iterable of batches of those.
+
+    Raises:
+        InputError: no data.
     """
     layers = list(analog_layers(model).values())
     place = place_of(model)
@@ -28,8 +32,12 @@ def calibrate(model: nn.Module, data: Any, batch_size: int = 256) -> None:
     try:
         with evaluation_mode(model), torch.no_grad():
             batches = data.split(batch_size) if isinstance(data, Tensor) else Batches(data, batch_size).input_batches()
+            seen = 0
             for inputs in batches:
+                seen += len(inputs)
                 model(inputs.to(place))
+            if not seen:
+                raise InputError("there is no data to calibrate on", where="calibration", value="0 items")
     finally:
         for layer in layers:
             layer.calibrating = False

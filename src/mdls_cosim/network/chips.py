@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mdls_cosim.analog import AnalogLayer
 from mdls_cosim.analog.composite import layer_seed
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
     """Every analog layer once, by its first name in the model."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
+
+
+def copied(model: Model) -> Model:
+    """A deep copy.
+
+    A layer that is pruned or normalised by a hook keeps weights that it has computed, which torch refuses to copy: of
+    these the numbers, which its next call computes anew.
+    """
+    held = [each for module in model.modules() for value in vars(module).values() for each in _tensors(value)]
+    return copy.deepcopy(model, {id(each): each.detach().clone() for each in held if not each.is_leaf})
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    several = value if isinstance(value, list | tuple) else [value]
+    return [each for each in several if isinstance(each, Tensor)]
 
 
 def program(model: nn.Module, seed: int) -> None:

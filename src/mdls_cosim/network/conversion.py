@@ -93,6 +93,10 @@ class ConversionReport:
     seed: int
     calibrated: bool
     """Whether DACs and ADCs know their ranges already."""
+    unread: tuple[str, ...] = ()
+    """Converted layers that nothing reached in the calibration: their weights are used elsewhere, or not at all."""
+    digital_products: tuple[str, ...] = ()
+    """Weights that the model itself multiplied by in the calibration, past any layer: such products are digital."""
 
     @property
     def clipped(self) -> int:
@@ -132,6 +136,11 @@ class ConversionReport:
                 "skipped",
                 *_table([(layer.name or "(model)", layer.kind, layer.reason) for layer in self.skipped]),
             ]
+        if self.unread:
+            names = ", ".join(name or "(model)" for name in self.unread)
+            lines.append(f"converted and never read in the calibration: {names}")
+        if self.digital_products:
+            lines.append(f"multiplied by digitally, past any layer: {', '.join(self.digital_products)}")
         if len(self.surrogates) > 1:
             lines.append(f"{len(self.surrogates)} surrogates of different origin")
             lines += [f"  {', '.join(names)}: {surrogate}" for surrogate, names in self.surrogates.items()]

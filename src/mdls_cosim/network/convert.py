@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
+from torch import Tensor, nn
 
 from mdls_cosim.analog import (
     AnalogConv1d,
@@ -26,10 +24,12 @@ from mdls_cosim.analog import (
     Hardware,
     MatrixProduct,
 )
-from mdls_cosim.analog.composite import has_hooks, layer_seed, open_composites, replace_modules
+from mdls_cosim.analog.composite import has_hooks, layer_seed, open_composites, reparametrised, replace_modules
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.network.calibrate import calibrate
+from mdls_cosim.network.chips import copied
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
+from mdls_cosim.network.digital_products import DigitalProducts
 from mdls_cosim.network.moments import give_method
 
 Rules = Mapping[str, Hardware | Mapping[str, Any] | None]
@@ -69,11 +69,13 @@ def convert(
 
     Raises:
         ConfigError: a pattern that matches no layer; hardware that its rung cannot compute.
+        InputError: no hardware but a tile; nothing to calibrate on.
         NotAvailable: layers with matrices that cannot be put on tiles, and that no rule keeps digital.
     """
+    hardware = Hardware.checked(hardware)
     rules = dict(rules or {})
     # In a container, so that the model itself may be replaced as any other layer.
-    whole = nn.Sequential(copy.deepcopy(model))
+    whole = nn.Sequential(copied(model))
     originals = open_composites(whole)
     layers = _layers(whole[0])
     _check_patterns(rules, layers)
@@ -115,11 +117,33 @@ def convert(
         # Its fast path would take the weights of its layers, and hand them nested tensors.
         if isinstance(module, nn.TransformerEncoder) and any(isinstance(part, Composite) for part in module.modules()):
             module.enable_nested_tensor = module.use_nested_tensor = False
+    converted = {layers[module][0]: layer for module, layer in replacements.items()}
+    products = DigitalProducts(
+        _watched(converted, {layers[module][0]: module for module in kept if _digital_reason(module)})
+    )
     if calibration is not None:
-        calibrate(whole[0], calibration)
+        with products:
+            calibrate(whole[0], calibration)
     give_method(whole[0])
-    converted = tuple(ConvertedLayer.of(layers[module][0], layer) for module, layer in replacements.items())
-    return whole[0], ConversionReport(converted, skipped, seed, calibration is not None)
+    report = ConversionReport(
+        tuple(ConvertedLayer.of(name, layer) for name, layer in converted.items()),
+        skipped,
+        seed,
+        calibrated=calibration is not None,
+        unread=tuple(name for name, layer in converted.items() if calibration is not None and not layer.counters.reads),
+        digital_products=tuple(products.found),
+    )
+    return whole[0], report
+
+
+def _watched(converted: Mapping[str, AnalogLayer], digital: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Weights that nothing should be multiplied by in the running model, but through their layers."""
+    found = {f"{name}.weight": layer.weight for name, layer in converted.items()}
+    for name, module in digital.items():
+        if not isinstance(module, AnalogLayer):
+            found |= {f"{name}.{part}": each for part, each in module.named_parameters(recurse=False)}
+            found |= {f"{name}.{part}": each for part, each in module.named_buffers(recurse=False)}
+    return {name.removeprefix("."): each.detach() for name, each in found.items()}
 
 
 def _layers(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -136,7 +160,8 @@ def _layers(model: nn.Module) -> dict[nn.Module, list[str]]:
     layers = {
         module: list(aliases)
         for module, aliases in names.items()
-        if module not in hidden and (isinstance(module, (AnalogLayer, *_kinds())) or _weights(module))
+        if module not in hidden
+        and (isinstance(module, (AnalogLayer, *_kinds())) or _weights(module) or _matrix_buffers(module))
     }
     for module, aliases in names.items():
         for part in module.modules() if isinstance(module, Composite) else ():
@@ -157,6 +182,15 @@ def _weights(module: nn.Module) -> list[Any]:
     return [parameter for parameter in module._parameters.values() if parameter is not None]
 
 
+def _matrix_buffers(module: nn.Module) -> list[str]:
+    """Names of a module's own buffers that may be weights: masks, tables of positions and caches look the same."""
+    return [
+        name
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_floating_point() and not _vector(buffer)
+    ]
+
+
 def _digital_reason(module: nn.Module) -> str | None:
     """Why a module has no place on tiles, if it has none."""
     kind = type(module).__name__
@@ -166,6 +200,8 @@ def _digital_reason(module: nn.Module) -> str | None:
         return f"{kind} has no matrix product: digital"
     if isinstance(module, _kinds()) or not all(map(_vector, _weights(module))):
         return None
+    if matrices := _matrix_buffers(module):
+        return f"{kind} holds {', '.join(matrices)} as buffers: what it multiplies by them is digital"
     return f"{kind} has no matrix of its own: digital"
 
 
@@ -182,8 +218,8 @@ def _refusal(module: nn.Module) -> str | None:
         return "its weights are packed"
     if any(isinstance(each, nn.parameter.UninitializedParameter) for each in _weights(module)):
         return "its weights are not initialised yet; run one batch"
-    if any(parametrize.is_parametrized(part) for part in module.modules()):
-        return "has parametrisations, which would be lost; torch's remove_parametrizations makes plain weights of them"
+    if (reason := reparametrised(module)) is not None:
+        return reason
     if type(module) not in _kinds():
         subclass = isinstance(module, _kinds())
         return "a subclass that may compute something else" if subclass else "its matrix is in no layer that is known"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from typing import Any
 
 from torch import nn
 
 from mdls_cosim.analog import Moment
-from mdls_cosim.network.chips import analog_layers
+from mdls_cosim.network.chips import analog_layers, copied
 
 
 def at(model: nn.Module, time: float | str = 0.0, temperature: float | str | None = None, read: int = 0) -> nn.Module:
@@ -26,7 +25,7 @@ def at(model: nn.Module, time: float | str = 0.0, temperature: float | str | Non
         NotAvailable: a tile model that knows no other temperature.
     """
     moment = Moment.of(time, temperature, read)
-    moved = copy.deepcopy(model)
+    moved = copied(model)
     for layer in analog_layers(moved).values():
         layer.hardware.tile_model(moment.temperature)  # fails before any work is done
         layer.read_at(moment)

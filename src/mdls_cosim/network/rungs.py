@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from mdls_cosim.analog.hardware import Rung
 from mdls_cosim.fidelity import TileModel
-from mdls_cosim.network.chips import analog_layers
+from mdls_cosim.network.chips import analog_layers, copied
 from mdls_cosim.tiles import TileSpec
 
 
@@ -26,7 +24,7 @@ def on_rung(model: nn.Module, rung: Rung, tile: TileSpec | TileModel | None = No
         ConfigError: the rung cannot compute the tile.
         InputError: a tile of another size.
     """
-    moved = copy.deepcopy(model)
+    moved = copied(model)
     for layer in analog_layers(moved).values():
         changes = {} if tile is None else {"tile": tile}
         hardware = layer.hardware.replace(rung=rung, **changes)

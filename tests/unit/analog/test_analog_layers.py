@@ -4,13 +4,14 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, Dac, Hardware
+from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, AnalogMatrix, Dac, Hardware
 from mdls_cosim.analog import layer as layer_module
 from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import InputError
@@ -348,6 +349,18 @@ def test_first_read_in_inference_mode_does_not_spoil_gradients():
     torch.testing.assert_close(x.grad, layer.weight.detach().sum(0).expand(2, -1), rtol=0, atol=1e-4)
 
 
+def test_large_inputs_whose_sum_overflows_are_finite():
+    layer = AnalogLinear(4, 2, bias=False, hardware=Hardware(tile=SMALL))
+    x = torch.tensor([[3e38, 3e38, -3e38, -3e38], [3e38, 3e38, 3e38, 3e38]])
+    with torch.no_grad():
+        layer.weight.mul_(1e-6)
+        layer.program()
+        torch.testing.assert_close(layer(x), x @ layer.weight.T)
+    x[0, 0], x[0, 2] = float("inf"), float("-inf")
+    with pytest.raises(InputError, match="not finite"):
+        layer(x)
+
+
 def test_wrong_inputs_say_what_is_wrong():
     layer = AnalogLinear.from_linear(linear(), FINE)
     with pytest.raises(InputError, match=r"wrong shape.*\(3, 5\).*12"):
@@ -367,3 +380,16 @@ def test_wrong_inputs_say_what_is_wrong():
         broken.weight[0, 0] = float("inf")
     with pytest.raises(InputError, match="weights that are not finite"):
         AnalogLinear.from_linear(broken, FINE)
+
+
+def test_a_matrix_takes_arrays():
+    weights, x = np.arange(6.0).reshape(2, 3), np.array([1.0, -2.0, 0.5])
+    matrix = AnalogMatrix(weights, Hardware(tile=SMALL))
+    found = matrix @ x
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found, weights @ x)
+    np.testing.assert_allclose(matrix @ np.eye(3), weights, atol=1e-12)
+    with pytest.raises(InputError, match="wrong shape"):
+        matrix @ np.ones((2, 2))
+    with pytest.raises(InputError, match="floating point inputs"):
+        matrix @ np.ones(3, dtype=np.int64)

@@ -228,3 +228,8 @@ def test_wrong_states_of_an_lstm_are_refused():
         AnalogLSTMCell(5, 6, hardware=PLAIN)(torch.ones(3, 5), (torch.ones(3, 6), torch.ones(3, 5)))
     with pytest.raises(InputError, match="wrong shape"):
         AnalogRNNCell(5, 6, hardware=PLAIN)(torch.ones(3, 4))
+
+
+def test_models_may_ask_for_flat_parameters():
+    for kind in (AnalogRNN, AnalogLSTM, AnalogGRU):
+        assert kind(3, 2, hardware=None).flatten_parameters() is None

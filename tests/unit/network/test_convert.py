@@ -1,15 +1,17 @@
 """Conversion: rules, report, and the same function as the float model."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, AnalogLSTM, Dac, Hardware
 from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
-from mdls_cosim.network import analog_layers, calibrate, convert
+from mdls_cosim.network import analog_layers, calibrate, convert, on_rung
 from mdls_cosim.surrogates import HeldOutError, LinearSurrogate
 
 
@@ -30,7 +32,7 @@ def test_many_states_and_bits_reproduce_the_float_model(classifier, images, ohmi
 
 
 def test_surrogates_of_different_origin_in_one_network_are_told(classifier, ohmic):
-    errors = {"p99": 0.01, "classes": {}, "bound": 0.02}
+    errors = {"p99": 0.01, "classes": {"random / random": 0.001}, "bound": 0.02}
     first = LinearSurrogate(ohmic, parents=("sha256:a",), error=HeldOutError(rms=0.001, **errors))
     second = LinearSurrogate(ohmic.replace(sense_resistance=3.0), parents=("sha256:b",))
     hardware = Hardware(tile=first)
@@ -158,6 +160,14 @@ def refused():
     for each in (hooked, hooked_whole):
         each.register_forward_hook(lambda module, args, output: output)
     orthogonal = nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))
+    pruned, whole, inner = nn.Linear(3, 3), nn.LSTM(3, 3), nn.MultiheadAttention(4, 2)
+    prune.l1_unstructured(pruned, "weight", 0.5)
+    prune.random_unstructured(whole, "weight_hh_l0", 0.5)
+    prune.l1_unstructured(inner.out_proj, "weight", 0.5)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch is about to drop it
+        normed = nn.utils.weight_norm(nn.Linear(3, 3))
+    spectral = nn.utils.spectral_norm(nn.Conv2d(3, 3, 3))
+    spectral(torch.ones(1, 3, 3, 3))  # from here on its weight is computed
     inside = nn.TransformerEncoderLayer(4, 2, 8)
     nn.utils.parametrizations.orthogonal(inside.linear1)
     return {
@@ -169,10 +179,36 @@ def refused():
         "hooks on a whole": (hooked_whole, "it (LSTM): carries hooks"),
         "parametrised": (orthogonal, "it (ParametrizedLinear): has parametrisations"),
         "parametrised inside": (inside, "it (TransformerEncoderLayer): has parametrisations"),
+        "pruned": (pruned, "it (Linear): is pruned by a hook, which would be lost; torch's prune.remove"),
+        "pruned whole": (whole, "it (LSTM): is pruned"),
+        "pruned inside": (inner, "it (MultiheadAttention): is pruned"),
+        "weight norm": (
+            normed,
+            "it (Linear): is normalised by a hook, which would be lost; torch's remove_weight_norm",
+        ),
+        "spectral norm": (
+            spectral,
+            "it (Conv2d): is normalised by a hook, which would be lost; torch's remove_spectral",
+        ),
         "subclass of a whole": (OwnEncoder(4, 2, 8), "it (OwnEncoder): a subclass"),
         "complex": (nn.Linear(3, 3, dtype=torch.complex64), "it (Linear): its weights are no plain numbers"),
         "nowhere": (nn.Linear(3, 3, device="meta"), "it (Linear): its weights are no plain numbers"),
     }
+
+
+def test_a_pruned_layer_that_stays_digital_is_copied_as_it_is(ideal):
+    x = torch.rand(4, 3)
+    digital = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
+    prune.l1_unstructured(digital[0], "weight", 0.5)
+    expected = digital[0](x)
+    model, _ = convert(digital, ideal, rules={"0": None})
+    for copied in (model, model.at(time="1 day"), on_rung(model, "nodal")):
+        assert torch.equal(copied[0](x), expected)
+        assert copied[0].weight_orig is not digital[0].weight_orig
+        assert bool((copied[0].weight_mask == digital[0].weight_mask).all())
+    assert digital[0].weight.grad_fn is not None
+    prune.remove(digital[0], "weight")
+    assert [layer.name for layer in convert(digital, ideal)[1].converted] == ["0", "2"]
 
 
 @pytest.mark.parametrize("case", list(refused()))
@@ -225,6 +261,69 @@ def test_what_has_no_matrix_product_stays_digital(ideal):
     assert ["LayerNorm" in reasons[0], "Positions" in reasons[2], "PReLU" in reasons[3]] == [True] * 3
     assert reasons[-1] == "already analog"
     assert [type(each) for each in converted] == [type(each) for each in model]
+
+
+class Hidden(nn.Module):
+    """Matrices where no layer multiplies by them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+        self.positions = Positions()
+        self.used, self.bypassed, self.unused = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("table", torch.rand(4, 4))
+        self.register_buffer("mask", torch.ones(4, 4).tril())
+        self.register_buffer("counts", torch.ones(4, 4, dtype=torch.int64))
+
+    def forward(self, tokens):
+        x = self.used(self.positions(self.embedding(tokens)))
+        x = torch.einsum("btk,kj->btj", x, self.table) @ self.bypassed.weight.T + self.mask[: x.shape[1]]
+        return nn.functional.linear(x, self.embedding.weight)
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("code", torch.rand(1, 5, 4), persistent=False)
+        self.register_buffer("scale", torch.ones(1, 1, 4))
+
+    def forward(self, x):
+        return x * self.scale + self.code[:, : x.shape[1]]
+
+
+def test_matrices_that_no_layer_shows_are_told(ideal):
+    tokens = torch.randint(0, 9, (6, 3))
+    _, report = convert(Hidden(), ideal, calibration=[tokens])
+    skipped = {layer.name: layer.reason for layer in report.skipped}
+    assert skipped[""] == "Hidden holds table, mask as buffers: what it multiplies by them is digital"
+    assert skipped["positions"] == "Positions holds code as buffers: what it multiplies by them is digital"
+    assert [layer.name for layer in report.converted] == ["used", "bypassed", "unused"]
+    assert report.unread == ("bypassed", "unused")
+    # Masks and positions are added: no products.
+    assert report.digital_products == ("table", "bypassed.weight", "embedding.weight")
+    assert "converted and never read in the calibration: bypassed, unused" in str(report)
+    assert "multiplied by digitally, past any layer: table, bypassed.weight, embedding.weight" in str(report)
+    # Before anything runs nobody can know.
+    blind = convert(Hidden(), ideal)[1]
+    assert (blind.unread, blind.digital_products) == ((), ())
+    # A digital layer that a rule chose is no surprise, nor are the products on tiles.
+    x = torch.rand(5, 4)
+    chosen = convert(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)), ideal, rules={"1": None}, calibration=x)[1]
+    assert (chosen.unread, chosen.digital_products) == ((), ())
+
+
+def test_hardware_is_no_tile(ideal, classifier):
+    for call in (lambda: convert(classifier, ideal.tile), lambda: AnalogLinear(3, 3, hardware=ideal.tile)):
+        with pytest.raises(InputError, match=r'no hardware: got "TileSpec", allowed a Hardware. Hardware\(tile='):
+            call()
+    with pytest.raises(InputError, match=r'got "str", allowed a Hardware$'):
+        convert(classifier, "ideal")
+
+
+def test_calibration_on_nothing_is_refused(ideal, classifier, images):
+    for nothing in (images[0][:0], (images[0][:0], images[1][:0]), []):
+        with pytest.raises(InputError, match='no data to calibrate on at calibration: got "0 items"'):
+            convert(classifier, ideal, calibration=nothing)
 
 
 class Everything(nn.Module):

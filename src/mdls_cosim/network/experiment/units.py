@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from mdls_cosim.analog import Hardware
 from mdls_cosim.characterize import Characterization, Outcome
 from mdls_cosim.errors import ConfigError, DomainWarning, InputError, MdlsError, NotAvailable
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_buffers, kept_chips
+from mdls_cosim.network.chips import analog_layers, copied, evaluation_mode, kept_buffers, kept_chips
 from mdls_cosim.network.compensate import calibrate_columns, compensate_drift, reestimate_batch_norm
 from mdls_cosim.network.conversion import ConversionReport
 from mdls_cosim.network.convert import convert
@@ -62,7 +61,7 @@ class Bench:
             return self
         check_torch_device(self.torch_device)
         tensors = {name: getattr(self, name).to(self.torch_device) for name in ("images", "labels", "calibration")}
-        return replace(self, model=copy.deepcopy(self.model).to(self.torch_device), **tensors)
+        return replace(self, model=copied(self.model).to(self.torch_device), **tensors)
 
 
 def check_torch_device(name: str) -> None:
@@ -260,7 +259,7 @@ def _compared(model: nn.Module, bench: Bench) -> Results:
     """The outputs of every layer beside those of the float network."""
     images = bench.images[: bench.layer_images]
     layers = analog_layers(model)
-    network = copy.deepcopy(bench.model)  # hooks: other threads may be converting it
+    network = copied(bench.model)  # hooks: other threads may be converting it
     float_layers = {name: layer for name, layer in network.named_modules() if name in layers}
     reference = _watched(network, float_layers, images)
     found = _watched(model, layers, images)
