@@ -28,8 +28,8 @@ def validate(
     """Compare a surrogate with ngspice on fresh tiles.
 
     Tiles and inputs are random ones that no fit has seen. Prints the error of every case class as a share of the
-    RMS current, and where a class has three tiles or more its 95 % interval. Exits with 1 if one error is beyond the
-    bound recorded in the surrogate.
+    RMS current, and where a class has two tiles or more its 95 % interval, which narrows with more tiles. Exits with 1
+    if one error is beyond the bound recorded in the surrogate.
 
     \b
     Example:

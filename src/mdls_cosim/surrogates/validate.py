@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, read_tiles
@@ -18,8 +19,8 @@ from mdls_cosim.surrogates.surrogate import Surrogate
 # Keeps the draws apart from those of every characterization, whatever seed the user picks.
 _STREAM = 0x76616C
 
-_DRAWS = 1000
-_LEAST_TILES = 3
+_LEAST_TILES = 2  # of one nobody knows how tiles differ
+_CONFIDENCE = 0.95
 
 # What an unfitted, exact surrogate may differ from ngspice by: its own solver's tolerances.
 _EXACT_BOUND = 1e-6
@@ -35,7 +36,7 @@ class Validation:
     size: tuple[int, int]
     """Rows and columns of the tiles."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % of each class's error, from tiles drawn with replacement; of classes of three tiles and more."""
+    """95 % of each class's error, from how it scatters between tiles; of classes of two tiles and more."""
 
     @property
     def worst(self) -> float:
@@ -95,25 +96,39 @@ def validate(
     missed = missed.detach()
     classes = class_errors(missed, currents, names)
     bound = _EXACT_BOUND if surrogate.error is None else surrogate.error.bound
-    intervals = _intervals(missed, currents, names, np.random.default_rng([seed, _STREAM, 1]))
+    intervals = _intervals(missed, currents, names)
     return Validation(classes, bound, cases, (spec.rows, spec.cols), intervals)
 
 
-def _intervals(
-    missed: Tensor, currents: Tensor, names: np.ndarray, generator: np.random.Generator
-) -> dict[str, tuple[float, float]]:
-    """Quantiles of a class's error over tiles drawn with replacement: the reads of one tile are not independent."""
+def _intervals(missed: Tensor, currents: Tensor, names: np.ndarray) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the classes' errors e, Student's t on the logarithm: the reads of one tile are not independent,
+    and a class has a handful of tiles.
+
+    With m_t the mean square of what is missed in tile t of n and c_t that of its currents, e^2 = sum m_t / sum c_t, and
+
+        ln e^2 +- t(n - 1) max(sqrt(s^2/n + s^4/(2 (n - 1))), sqrt(sum (m_t - e^2 c_t)^2/(n (n - 1)))/(e^2 mean c_t))
+
+    s is the standard deviation of ln m_t/c_t. The first is that of a lognormal quantity's mean (Cox), right for few
+    tiles of like currents; the second that of a ratio of sums, the larger one where a tile of large currents rules.
+    """
     found = {}
     for name in dict.fromkeys(names.ravel().tolist()):
         mine = torch.as_tensor(names == name)
         tiles = mine.any(1).nonzero()[:, 0]
-        if len(tiles) < _LEAST_TILES:
+        count = len(tiles)
+        if count < _LEAST_TILES:
             continue
-        squares = [
-            np.array([float(each[tile][mine[tile]].square().sum()) for tile in tiles]) for each in (missed, currents)
-        ]
-        drawn = generator.integers(len(tiles), size=(_DRAWS, len(tiles)))
-        errors = np.sqrt(squares[0][drawn].sum(1) / np.maximum(squares[1][drawn].sum(1), 1e-60))
-        low, high = np.quantile(errors, (0.025, 0.975))
-        found[name] = (float(low), float(high))
+        error, current = (
+            np.array([max(float(each[tile][mine[tile]].square().mean()), 1e-60) for tile in tiles])
+            for each in (missed, currents)
+        )
+        share = error.mean() / current.mean()
+        scatter = np.log(error / current).var(ddof=1)
+        between = scatter / count + scatter**2 / (2 * (count - 1))
+        of_ratio = np.square(error - share * current).sum() / (count * (count - 1)) / error.mean() ** 2
+        wide = student_t.ppf((1 + _CONFIDENCE) / 2, count - 1) * np.sqrt(max(between, of_ratio))
+        # Of two tiles that differ much the upper end is beyond any number.
+        with np.errstate(over="ignore"):
+            low, high = (float(np.sqrt(share) * np.exp(sign * wide / 2)) for sign in (-1, 1))
+        found[name] = (low, high)
     return found
