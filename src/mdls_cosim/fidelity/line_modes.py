@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -61,12 +63,66 @@ class Lines:
             wires.sense + wires.column_line * from_start[:rows, :rows].flip(0, 1),
         )
 
+    @cached_property
     def single(self) -> Lines:
+        """In single precision."""
         return Lines(self.along_rows.float(), self.along_columns.float())
 
     def drops(self, currents: Tensor) -> Tensor:
         """R j [V] of cell currents (tiles, rows, inputs, cols) [A]."""
-        return (currents @ self.along_rows).add_((self.along_columns @ currents.flatten(2)).view(currents.shape))
+        return self._add_columns((currents @ self.along_rows).flatten(2), currents, 1.0)
+
+    def voltages(self, driven: Tensor, currents: Tensor) -> Tensor:
+        """V - R j [V] over the cells, driven (tiles, rows, inputs, 1) [V]."""
+        left = torch.addmm(driven.reshape(-1, 1), currents.reshape(-1, currents.shape[-1]), self.along_rows, alpha=-1)
+        return self._add_columns(left.view(*currents.shape[:2], -1), currents, -1.0)
+
+    def _add_columns(self, start: Tensor, currents: Tensor, factor: float) -> Tensor:
+        along = self.along_columns.expand(len(currents), -1, -1)
+        return start.baddbmm_(along, currents.flatten(2), alpha=factor).view(currents.shape)
+
+    def felt(self, conductances: Tensor) -> float:
+        """The largest eigenvalue of R g, about, of cells that conduct `conductances` (tiles, rows, cols) [S]: how much
+        they feel of the wires."""
+        means = (float(conductances.mean(over).amax()) for over in (-1, -2))
+        return sum(eigenvalue * mean for eigenvalue, mean in zip(self._largest, means, strict=True))
+
+    @cached_property
+    def _largest(self) -> tuple[float, float]:
+        """Eigenvalues of P and Q [ohm]."""
+        of_rows, of_columns = (float(torch.linalg.eigvalsh(each)[-1]) for each in (self.along_rows, self.along_columns))
+        return of_rows, of_columns
+
+
+class Response(Protocol):
+    """T = (1/R + g)^-1 of cells that conduct g, in single precision: what conjugate gradients are preconditioned by."""
+
+    @property
+    def conductances(self) -> Tensor | None:
+        """g [S]; None: 0."""
+        ...
+
+    def respond(self, currents: Tensor, out: Tensor, room: Sequence[Tensor]) -> Tensor:
+        """T x [V] of x (tiles, rows, inputs, cols) [A].
+
+        Args:
+            out, room: three tensors like `currents` to write to; nothing is allocated.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Bare:
+    """T = R: without any cells. Half the products of `Modes`, and as good where cells hardly feel the wires."""
+
+    lines: Lines  # in single precision
+    conductances: None = None
+
+    def respond(self, currents: Tensor, out: Tensor, room: Sequence[Tensor]) -> Tensor:
+        torch.mm(currents.view(-1, currents.shape[-1]), self.lines.along_rows, out=out.view(-1, out.shape[-1]))
+        along = self.lines.along_columns.expand(len(out), -1, -1)
+        out.view(*out.shape[:2], -1).baddbmm_(along, currents.view(*out.shape[:2], -1))
+        return out
 
 
 # Least conductance of a line's cells on average, relative to the tile's, and of the tile's [S]: open cells count so.
@@ -78,7 +134,7 @@ _LEAST_PART = 0.05
 
 @dataclass(frozen=True)
 class Modes:
-    """T = (1/R + g)^-1 for g_ik = 1/(alpha_i + beta_k), in single precision: the response of such a tile."""
+    """A `Response` for g_ik = 1/(alpha_i + beta_k)."""
 
     resistances: Tensor  # alpha_i + beta_k, (tiles, rows, 1, cols) [ohm]
     conductances: Tensor  # their inverse g [S]
@@ -103,11 +159,7 @@ class Modes:
         return cls(*(each.float() for each in (resistances, 1 / resistances, 1 / eigenvalues, of_rows, of_columns)))
 
     def respond(self, currents: Tensor, out: Tensor, room: Sequence[Tensor]) -> Tensor:
-        """T x [V] = rho x - rho (R + rho)^-1 rho x, rho = alpha_i + beta_k, of x (tiles, rows, inputs, cols) [A].
-
-        Args:
-            out, room: three tensors like `currents` to write to; nothing is allocated.
-        """
+        """T x = rho x - rho (R + rho)^-1 rho x, rho = alpha_i + beta_k."""
         one, other = room
         torch.mul(self.resistances, currents, out=out)
         on_rows(out, self.of_rows, one)

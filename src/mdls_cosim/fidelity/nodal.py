@@ -13,14 +13,15 @@ from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.fidelity.elimination import Wires, factorise
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_voltages
+from mdls_cosim.fidelity.krylov import Room
 from mdls_cosim.fidelity.line_modes import Lines
 from mdls_cosim.fidelity.nested import drawn_conductances, effective_conductances
 from mdls_cosim.fidelity.nonlinear import (
     Cells,
     Found,
+    Linearised,
     factorised_newton,
     implicit_step,
-    linearise,
     refuse_unconverged,
     solve,
 )
@@ -211,14 +212,14 @@ class _Nonlinear(ProgrammedNodal):
         if not batch:
             return found
         cell_voltages, currents, residual = found
-        at_once = _cells_at_once(driven)
+        at_once, room = _cells_at_once(driven), Room()
         inputs = min(batch, max(1, at_once // (rows * cols)))
         for some in _pieces(tiles, max(1, at_once // (rows * cols * inputs))):
             cells = Cells(self._law, states[some])
-            modes = linearise(cells, self._lines, driven[some, :, :: max(1, batch // _SAMPLE)])
+            linear = Linearised.of(cells, self._lines, driven[some, :, :: max(1, batch // _SAMPLE)])
             for part in _pieces(batch, inputs):
                 cell_voltages[some, :, part], currents[some, part], residual[some, part] = solve(
-                    cells, self._lines, modes, driven[some, :, part], self.tolerance
+                    cells, self._lines, linear, driven[some, :, part], self.tolerance, room
                 )
         self._settle(states, driven, found)
         return found

@@ -24,8 +24,8 @@ from torch.autograd.function import once_differentiable
 from mdls_cosim.errors import ConvergenceError
 from mdls_cosim.fidelity.cell_law import CellLaw
 from mdls_cosim.fidelity.elimination import Wires, factorise
-from mdls_cosim.fidelity.krylov import largest, make_up, make_up_exactly
-from mdls_cosim.fidelity.line_modes import Lines, Modes
+from mdls_cosim.fidelity.krylov import Room, largest, make_up, make_up_exactly
+from mdls_cosim.fidelity.line_modes import Bare, Lines, Modes, Response
 
 _STEPS = 40
 _SINGLE_STEPS = 12
@@ -39,6 +39,8 @@ _LARGEST_REDUCTION = 0.1
 _SHORTER = 0.25
 _SHORTEST = 1e-3
 _LEAST_VOLTAGE = 1e-6
+# What cells feel of the wires, as `Lines.felt` tells, up to which their response need not be known beforehand.
+_HARDLY_FELT = 1.7
 _LARGEST_RISE = 100.0
 _LARGEST_CONDUCTANCE = 1e30
 # Of the gradient, in derivatives.
@@ -84,32 +86,50 @@ def _residual(mismatch: Tensor, currents: Tensor) -> Tensor:
     return (mismatch / currents.clamp_min(torch.finfo(currents.dtype).tiny)).nan_to_num(nan=torch.inf)
 
 
-def _linear_currents(modes: Modes, driven: Tensor) -> Tensor:
-    """Of a tile with the cells of `modes`, single precision; driven (tiles, rows, inputs, 1)."""
-    unhindered = modes.conductances * driven.float()
-    response, *room = torch.empty((3, *unhindered.shape)).to(unhindered)
-    return unhindered - modes.conductances * modes.respond(unhindered, response, room)
+@dataclass(frozen=True)
+class Linearised:
+    """Tiles of ohmic cells that are not far from the real ones, all inputs alike."""
+
+    alike: Response
+    chords: Tensor
+    """I/V of every cell about where it is driven, (tiles, rows, 1, cols) [S]; single precision."""
+
+    @classmethod
+    def of(cls, cells: Cells, lines: Lines, voltages: Tensor) -> Linearised:
+        """For cells under `voltages` (tiles, rows, inputs) [V]."""
+        driven = voltages[..., None]
+        typical = driven.abs().flatten(1).quantile(0.75, 1).clamp_min(_LEAST_VOLTAGE)[:, None, None, None]
+        chords = (cells.current(typical) - cells.current(-typical)) / (2 * typical)
+        chords = chords.nan_to_num(nan=0.0, posinf=torch.inf).clamp(0.0, _LARGEST_CONDUCTANCE)
+        if lines.felt(chords[:, :, 0]) < _HARDLY_FELT:
+            return cls(Bare(lines.single), chords.float())
+        first = cls(Modes.of(lines, chords[:, :, 0]), chords.float())
+        linear = first.currents(driven.contiguous(), Room())
+        slopes = cells.slope(lines.voltages(driven, linear.to(driven)), _LARGEST_RISE * chords)
+        return cls(Modes.of(lines, slopes.mean(2)), chords.float())
+
+    def currents(self, driven: Tensor, room: Room) -> Tensor:
+        """About the cells' currents (tiles, rows, inputs, cols) [A] under driven (tiles, rows, inputs, 1) [V]."""
+        conductances = self.chords if self.alike.conductances is None else self.alike.conductances
+        unhindered = conductances * driven.float()
+        if self.alike.conductances is None:
+            slopes = conductances.expand_as(unhindered).contiguous()
+            return make_up(self.alike, slopes, unhindered, largest(unhindered), _LARGEST_REDUCTION, _MOST, room)
+        response, *others = room.arrays(3, unhindered)
+        return unhindered - conductances * self.alike.respond(unhindered, response, others)
 
 
-def linearise(cells: Cells, lines: Lines, voltages: Tensor) -> Modes:
-    """The modes of cells with the mean slopes that these have under `voltages` (tiles, rows, inputs) [V]."""
-    driven = voltages[..., None]
-    typical = driven.abs().flatten(1).quantile(0.75, 1).clamp_min(_LEAST_VOLTAGE)[:, None, None, None]
-    chord = (cells.current(typical) - cells.current(-typical)) / (2 * typical)
-    chord = chord.nan_to_num(nan=0.0, posinf=torch.inf).clamp(0.0, _LARGEST_CONDUCTANCE)
-    linear = _linear_currents(Modes.of(lines, chord[:, :, 0]), driven)
-    slopes = cells.slope(driven - lines.drops(linear.to(driven)), _LARGEST_RISE * chord)
-    return Modes.of(lines, slopes.mean(2))
-
-
-def solve(cells: Cells, lines: Lines, modes: Modes, voltages: Tensor, tolerance: float) -> Found:
+def solve(
+    cells: Cells, lines: Lines, linear: Linearised, voltages: Tensor, tolerance: float, room: Room | None = None
+) -> Found:
     """Newton's method without a factorisation.
 
     Args:
         cells: states (tiles, rows, 1, cols).
-        modes: of cells that conduct about as much as these do under `voltages`.
+        linear: cells that conduct about as much as these do under `voltages`.
         voltages: (tiles, rows, inputs) [V].
         tolerance: on the residual, the largest mismatch relative to the largest cell current.
+        room: to work in, where there is some already.
 
     Returns:
         w (tiles, rows, inputs, cols) [V], the column currents that the wires carry (tiles, inputs, cols) [A], and the
@@ -120,21 +140,25 @@ def solve(cells: Cells, lines: Lines, modes: Modes, voltages: Tensor, tolerance:
     cell_voltages = voltages.new_empty((tiles, rows, inputs, cols))
     column_currents = voltages.new_empty((tiles, inputs, cols))
     residuals = voltages.new_full((tiles, inputs), torch.inf)
-    single_cells, single_lines = cells.single(), lines.single()
-    numbers, driven = torch.arange(inputs, device=voltages.device), voltages[..., None]
-    currents = _linear_currents(modes, driven)
+    single_cells, single_lines = cells.single(), lines.single
+    numbers, driven = torch.arange(inputs, device=voltages.device), voltages.contiguous()[..., None]
+    room = room or Room()
+    currents = linear.currents(driven, room)
+    overall = torch.zeros_like(driven[:, :1], dtype=torch.float32)
     # Where the last step began, its direction, how much of it was taken, and the largest mismatch before it.
     began, step = currents, torch.zeros_like(currents)
     share = torch.ones_like(driven[:, :1], dtype=torch.float32)
     before = torch.full_like(driven[:, :1], torch.inf)
     for count in range(_STEPS + 1):
         double = currents.dtype == torch.float64
-        at = driven.to(currents.dtype) - (lines if double else single_lines).drops(currents)
+        at = (lines if double else single_lines).voltages(driven.to(currents.dtype), currents)
         # Of double, slopes follow for the inputs that stay.
         passed, slopes = (cells.current(at), at) if double else single_cells.current_and_slope(at)
         mismatch = passed - currents
         size = largest(mismatch)
-        residual = _residual(size, largest(passed))
+        if double or not count:
+            overall = largest(passed)
+        residual = _residual(size, overall)
         if double:
             ended = (residual <= tolerance) | (share < _SHORTEST) | (count == _STEPS)
             leaving = ended.all(0).flatten()
@@ -148,17 +172,18 @@ def solve(cells: Cells, lines: Lines, modes: Modes, voltages: Tensor, tolerance:
                 currents, began, step, share, before = (
                     each[:, :, stay] for each in (currents, began, step, share, before)
                 )
-                at, mismatch, size, residual = (each[:, :, stay] for each in (at, mismatch, size, residual))
+                at, mismatch, size, residual, overall = (
+                    each[:, :, stay] for each in (at, mismatch, size, residual, overall)
+                )
             slopes = single_cells.current_and_slope(at.float())[1]
         floor = tolerance if double else _SINGLE_FLOOR
         worse = ~(size < before) & (residual > (floor if double else 10 * floor))
-        scale = size.clamp_min(torch.finfo(size.dtype).tiny)
         aim = torch.maximum(residual, floor / residual).clamp_max(_LARGEST_REDUCTION)
-        mismatch = (mismatch / scale).float()
         if stumbled := bool(worse.any()):
             mismatch, slopes = mismatch.masked_fill(worse, 0.0), slopes.masked_fill(worse, 0.0)
         # A falling current counts as flat: the system stays positive.
-        onwards = make_up(modes, slopes.clamp_min_(0.0), mismatch, aim.float(), _MOST).to(currents.dtype).mul_(scale)
+        onwards = make_up(linear.alike, slopes.clamp_min_(0.0), mismatch, size, aim.float(), _MOST, room)
+        onwards = onwards.to(currents.dtype)
         if stumbled:
             began, step = torch.where(worse, began, currents), torch.where(worse, step, onwards)
             before, share = torch.where(worse, before, size.to(before)), torch.where(worse, _SHORTER * share, 1.0)
