@@ -72,7 +72,7 @@ MODELS = {
         Sinh(nonlinearity=1e-6),
         accuracy=1e-2,
         knows_cell_voltages=False,
-        power_accuracy=None,
+        power_accuracy=1e-2,
         at_rest=1e-18,  # terms of polynomials cancel there but for rounding
     ),
 }

@@ -96,6 +96,30 @@ def test_other_circuits(changes):
     assert worst_class(rows_of(spec, 1.0).program(conductances)(voltages), exact) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("spec", "amplitude"),
+    [
+        (tile(16, 12, STEEP), 1.0),
+        (tile(6, 20, BENT), 1.0),
+        (tile(7, 5, BENT, drive="double", driver_resistance=200.0, row_line_resistance=300.0), 1.0),
+        (tile(7, 5, BENT, amplifier=TransimpedanceAmplifier(feedback_resistance=5e3, gain=200.0)), 1.0),
+        (tile(7, 5, BENT, column_line_resistance=0.0, sense_resistance=0.0), 1.0),
+        (tile(12, 6, Sinh(nonlinearity=8.0), sense_resistance=150.0), 0.3),
+    ],
+    ids=["steep", "bent", "both ends", "amplifier", "ideal columns", "strong columns"],
+)
+def test_the_power_that_drivers_deliver(spec, amplitude):
+    conductances, voltages = drawn(spec, amplitude)
+    exact = NodalTile(spec).program(conductances).power(voltages)
+    programmed = rows_of(spec, amplitude).program(conductances)
+    assert worst_class(programmed.power(voltages), exact) < 4e-3
+    assert programmed.reads == voltages.shape[:2].numel()
+    # What the column lines' rise takes off it counts.
+    lines = rows_of(spec.replace(column_line_resistance=0.0, sense_resistance=0.0, amplifier=None), amplitude)
+    if spec.sense_resistance > 100:
+        assert worst_class(lines.program(conductances).power(voltages), exact) > 2e-2
+
+
 def test_strong_lines_converge():
     spec = tile(6, 8, STEEP, row_line_resistance=2e3, column_line_resistance=10.0, driver_resistance=5e3)
     conductances, voltages = drawn(spec, 1.5)

@@ -25,6 +25,7 @@ from torch import Tensor
 from mdls_cosim.errors import ConvergenceError, InputError
 from mdls_cosim.fidelity.cell_law import CellLaw, cell_law
 from mdls_cosim.fidelity.elimination import Wires
+from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.surrogates.surrogate import ProgrammedSurrogate, Surrogate
 from mdls_cosim.tiles import TileSpec
 
@@ -159,16 +160,35 @@ class Matrices:
         return Matrices(self.functions.to(like), (first, second, third))
 
     def currents(self, voltages: Tensor) -> Tensor:
-        """(*tiles, batch, cols) for voltages (*tiles, batch, rows)."""
+        """(*tiles, batch, cols) [A] for voltages (*tiles, batch, rows) [V]."""
+        (current, slope, curvature), rise = self._answer(self.functions(voltages))
+        return current - rise * (slope - rise * curvature / 2)
+
+    def power(self, voltages: Tensor) -> Tensor:
+        """(*tiles, batch) [W] that the drivers deliver: sum of V_i J_ij(V_i - a_i u_j), to second order in u.
+
+        All that a row's drivers deliver leaves it through its cells, at one end or at both.
+        """
+        functions = self.functions(voltages)
+        _, rise = self._answer(functions)
+        at_drivers = voltages.repeat(*[1] * (voltages.ndim - 1), functions.shape[-1] // voltages.shape[-1]) * functions
+        # [W, a W], [a W, a^2 W] and [a^2 W, a^3 W]: the left one of each.
+        own, slope, curvature = (
+            some @ matrix.chunk(2, -1)[0] for some, matrix in zip(at_drivers, self.powers, strict=True)
+        )
+        return (own - rise * (slope - rise * curvature / 2)).sum(-1)
+
+    def _answer(self, functions: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """I, what a rise of 1 V takes off it and what its square gives back; and the rise u."""
         # Of I and of u, and what a rise of 1 V takes off both, and what its square gives back.
         (current, drive), (slope, weight), (curvature, bend) = (
-            (each @ matrix).chunk(2, -1) for each, matrix in zip(self.functions(voltages), self.powers, strict=True)
+            (each @ matrix).chunk(2, -1) for each, matrix in zip(functions, self.powers, strict=True)
         )
         rise = drive / (1 + weight)
         for _ in range(_RISE_STEPS):
             left = drive - rise * (1 + weight - rise * bend / 2)
             rise = rise + left / (1 + weight - rise * bend)
-        return current - rise * (slope - rise * curvature / 2)
+        return (current, slope, curvature), rise
 
 
 class _Programmed(ProgrammedSurrogate):
@@ -194,6 +214,11 @@ class _Programmed(ProgrammedSurrogate):
             with torch.inference_mode(False), torch.enable_grad():
                 self._cast = self.matrices.to(voltages)
         return self._gain * self._cast.currents(voltages)
+
+    def power(self, voltages: Tensor) -> Tensor:
+        largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        self.watch(voltages, self._currents(voltages).detach(), largest)
+        return self.matrices.power(voltages.to(self.matrices.powers[0])).to(voltages)
 
 
 def _matrices(spec: TileSpec, states: Tensor, functions: Functions) -> Matrices:

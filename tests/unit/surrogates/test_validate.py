@@ -99,7 +99,7 @@ def test_classes_of_two_tiles_have_intervals(surrogate, engine):
 @pytest.mark.parametrize("tiles", [2, 3, 4, 8, 20])
 @pytest.mark.parametrize("scatter", [0.1, 0.3, 0.5])
 def test_intervals_hold_the_true_error_as_often_as_they_say(tiles, scatter):
-    """4 tiles a class are what `validate` draws unless told otherwise; quantiles of redrawn tiles held it 77 times in 100."""
+    """`validate` draws 4 tiles a class unless told otherwise; quantiles of redrawn tiles held it 77 times in 100."""
     generator = np.random.default_rng([tiles, int(10 * scatter)])
     names = np.full((tiles, 4), "all")
     true, inside, trials = 0.01 * np.exp(scatter**2), 0, 600  # root of the mean square of a lognormal
