@@ -22,7 +22,9 @@ def audit(
         Path, typer.Argument(metavar="EXPERIMENT.toml", help="Network, data and hardware, as of `simulate`.")
     ],
     samples: Annotated[int, typer.Option(min=1, help="Input vectors of every layer.")] = 20,
-    tiles: Annotated[int, typer.Option(min=0, metavar="N", help="Tiles of every layer, drawn by seed; 0: all.")] = 4,
+    tiles: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tiles of every layer, drawn by seed; 0: all; 1 tells no interval.")
+    ] = 4,
     reference_tile: Annotated[
         Path | None,
         typer.Option(

@@ -139,6 +139,9 @@ def _tell_plan(work: Work) -> None:
 
     about, runs = work.subject.about, work.simulation.runs
     shown = f"{len(work.bench.images)} test images of {about['data']}"
+    asked = work.simulation.images
+    if asked is not None and asked > len(work.bench.images):
+        shown += f", all that there are ({asked} were asked for)"
     print_line(f"{about['model']}, {about['parameters']} parameters, on {shown}")
     rows = tuple(
         (str(number), point.label, point.hardware.rung, f"{point.hardware.spec.rows}x{point.hardware.spec.cols}")

@@ -31,11 +31,7 @@ def reestimate_batch_norm(model: nn.Module, data: Any, batch_size: int = 256) ->
     Raises:
         InputError: the model has no batch norm with running statistics.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
-    ]
+    norms = batch_norms(model)
     if not norms:
         raise InputError("the model has no batch norm to re-estimate", where="model", value=type(model).__name__)
     momenta = [norm.momentum for norm in norms]
@@ -49,6 +45,15 @@ def reestimate_batch_norm(model: nn.Module, data: Any, batch_size: int = 256) ->
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Every batch norm with running statistics."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
+    ]
 
 
 @dataclass(frozen=True)

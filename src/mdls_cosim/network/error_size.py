@@ -20,7 +20,8 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class ErrorSize:
-    """Errors of the column currents of a layer, with intervals of 95 %; None where a single read tells none.
+    """Errors of the column currents of a layer, with intervals of 95 %; None where a single read, or a single tile of
+    several, tells none.
 
     Relative to the root mean square of the reference's currents.
     """
@@ -66,7 +67,9 @@ class Sample:
         at_adc, truth_at_adc = self._power(converted), self._power(converted_reference)
         counts = np.broadcast_to(len(converted) * self.valid.sum(-1)[:, None].astype(np.float64), at_adc.shape)
         rms_current = float(np.sqrt(truth.sum() / (len(reference) * self.valid.sum() * self.reads)))
-        drawn = self._draws() if self.reads > 1 else None
+        # One of its kind says nothing of how much others differ from it.
+        told = self.reads > 1 and (self.every_tile or len(self.valid) > 1)
+        drawn = self._draws() if told else None
 
         def ratio(above: NDArray[np.float64], below: NDArray[np.float64], unit: float = 1.0) -> float:
             return float(np.sqrt(above.sum() / (below.sum() or 1.0))) / unit
@@ -104,7 +107,7 @@ class Sample:
         return sites.astype(np.float64), reads.astype(np.float64)
 
     def _between(self, resampled: NDArray[np.float64]) -> Interval:
-        count = self.reads if self.every_tile else min(self.reads, max(2, len(self.valid)))
+        count = self.reads if self.every_tile else min(self.reads, len(self.valid))
         tail = ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - LEVEL) / 2))
         low, high = np.quantile(resampled, [tail, 1 - tail])
         return float(low), float(high)

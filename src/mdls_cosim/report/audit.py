@@ -113,8 +113,8 @@ def _error_table(layers: Sequence[Mapping[str, Any]], audit: Mapping[str, Any]) 
         (
             layer["name"] or "(model)",
             f"{layer['tiles']} of {layer['tiles_of']}",
-            with_interval(layer["rms"], layer["rms_interval"]),
-            with_interval(layer["p99"], layer["p99_interval"]),
+            _sized(layer, "rms"),
+            _sized(layer, "p99"),
             _steps(layer),
         )
         for layer in layers
@@ -127,7 +127,7 @@ def _part_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     rows = tuple(
         (
             layer["name"] or "(model)",
-            *(with_interval(layer[part]["rms"], layer[part]["rms_interval"]) for part, _ in _PARTS),
+            *(_sized(layer[part], "rms") for part, _ in _PARTS),
             *(_steps(layer[part]) for part, _ in _PARTS),
         )
         for layer in layers
@@ -136,13 +136,23 @@ def _part_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     return Table(("Layer", *headings), rows)
 
 
+NO_INTERVAL = "no interval"
+
+
+def _sized(error: Mapping[str, Any], name: str) -> str:
+    """An error with its interval, or that it has none."""
+    told = with_interval(error[name], error[f"{name}_interval"])
+    return told if error[f"{name}_interval"] is not None else f"{told} ({NO_INTERVAL})"
+
+
 def _steps(error: Mapping[str, Any]) -> str:
     """In steps of the ADC, with the interval."""
     steps = finite(error["adc_steps"])
     if steps is None:
         return "–"
     interval = error["adc_steps_interval"]
-    return f"{steps:.3g}" if interval is None else f"{steps:.3g} ({interval[0]:.3g} – {interval[1]:.3g})"
+    between = NO_INTERVAL if interval is None else f"{interval[0]:.3g} – {interval[1]:.3g}"
+    return f"{steps:.3g} ({between})"
 
 
 def _injected(accuracy: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
         name=name,
         about=config["subject"],
         images=config["images"],
+        asked=asked if (asked := config["simulation"].get("images") or 0) > config["images"] else None,
         runs=config["simulation"]["runs"],
         float_accuracy=percent(float(result.base["float_accuracy"].values)),
         base=_accuracy(result.base, ()),

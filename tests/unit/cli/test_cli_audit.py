@@ -58,7 +58,7 @@ def done(experiment: Path) -> tuple[Path, str]:
     """The folder of an audit against a richer tile, and what the command printed."""
     richer = experiment.with_name("richer.toml")
     code, said, trouble = run(
-        experiment, "--samples", 3, "--tiles", 1, "--injections", 2, "--workers", 1, "--reference-tile", richer
+        experiment, "--samples", 3, "--tiles", 2, "--injections", 2, "--workers", 1, "--reference-tile", richer
     )
     assert code == 0, trouble
     return experiment.with_name("experiment-out"), said
@@ -74,7 +74,7 @@ def test_the_errors_of_fit_and_model_are_told_apart(done: tuple[Path, str]) -> N
         # Ohmic tiles have an exact surrogate; an amplifier of gain A takes 1/(1 + A) of every current.
         assert layer["fit"]["rms"] < 1e-5
         assert layer["model"]["rms"] == pytest.approx(1 / 99, rel=1e-3)
-        assert layer["tiles"] == 1
+        assert layer["tiles"] == 2
         low, high = layer["rms_interval"]
         assert low == pytest.approx(1 / 99, rel=1e-3)
         assert high == pytest.approx(1 / 99, rel=1e-3)
@@ -125,6 +125,8 @@ def test_a_read_time_is_a_transient(experiment: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out/audit.json").read_text())
     assert found["read_time"] == pytest.approx(1e-9)
     assert "at rest" not in said
+    assert {layer["rms_interval"] for layer in found["by_layer"]} == {None}
+    assert said.count("(no interval)") == 2 * 3 + 2 * 2 + 2 * 2  # size, percentile and steps; fit and model twice
     assert "measured 1 ns after" in (tmp_path / "out/audit.html").read_text()
     # The amplifier of 1 Mohm and 100 MHz has not settled after 50 ns: more than its gain is missing.
     # One pole, tau = A/(2 pi GBW (1 + A)) where the feedback is less than any cell; gain A/(1 + A).

@@ -113,7 +113,16 @@ def test_plan_runs_nothing(experiment: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "5 points of 2 runs each" in said
     assert "tile.row_line_resistance = 20 ohm" in said
+    assert "on 50 test images of digits\n" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_more_images_than_there_are_is_said(experiment: Path, tmp_path: Path) -> None:
+    much = tmp_path / "much.toml"
+    much.write_text(EXPERIMENT.replace("images = 50", "images = 99999", 1))
+    code, said, _ = run("simulate", much, "--plan")
+    assert code == 0
+    assert "on 450 test images of digits, all that there are (99999 were asked for)" in said
 
 
 @pytest.mark.parametrize(

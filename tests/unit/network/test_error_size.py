@@ -55,6 +55,15 @@ def test_a_sample_of_tiles_widens_the_interval():
     assert some[0] < every[0] < some[1]
 
 
+def test_one_tile_of_several_tells_no_interval():
+    error = np.random.default_rng(3).normal(size=(1, 1, 50, 4))
+    one = np.ones((1, 4), bool)
+    found = sized(error, np.ones_like(error), Sample(one, 50, False, 0), step=1.0)
+    assert found.rms_interval is found.p99_interval is found.adc_steps_interval is None
+    # Of the only tile reads are all that is a sample.
+    assert sized(error, np.ones_like(error), Sample(one, 50, True, 0)).rms_interval is not None
+
+
 def test_rare_large_errors_reach_the_percentile_and_its_interval():
     # Two reads of 40 hold all errors: one resample in eight has neither, and its 99th percentile is zero.
     error = np.zeros((1, 1, 40, 20))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 
 from mdls_cosim.analog import Hardware, Moment
 from mdls_cosim.characterize import Journal, draw
-from mdls_cosim.errors import ConfigError, ConvergenceError, ExecutorError, InputError, MdlsError, StoreError
+from mdls_cosim.errors import ConfigError, ConvergenceError, ExecutorError, MdlsError, StoreError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.network import calibrate_columns, compensate_drift, convert, evaluate, on_rung
 from mdls_cosim.network.experiment import Simulation, SimulationResult, Subject, Work
@@ -187,6 +189,7 @@ class TestPlan:
             ({"data": {"name": "digit"}}, "Did you mean digits"),
             ({"runs": 0}, "runs"),
             ({"imagse": 4}, "Did you mean images"),
+            ({"folder": "."}, r"unknown key at .*folder: allowed .*layer_images"),
             ({"calibration": {"on": "ideal"}, "rules": {"head": {"rung": "nodal"}}}, "calibrated on ideal tiles"),
         ],
     )
@@ -195,6 +198,13 @@ class TestPlan:
         with pytest.raises(MdlsError, match=said) as raised:
             Simulation.from_text_dict(given, "experiment.toml", folder=str(tmp_path)).plan("experiment.toml")
         assert "\n" not in str(raised.value)
+        assert ", folder" not in str(raised.value)
+
+    def test_the_folder_goes_with_it(self, tmp_path: Path) -> None:
+        asked = simulation(tmp_path)
+        for twin in (asked, copy.deepcopy(asked), pickle.loads(pickle.dumps(asked))):
+            assert twin.resolve("a.toml") == tmp_path / "a.toml"
+        assert "folder" not in asked.as_dict()
 
 
 class TestSubject:
@@ -223,6 +233,27 @@ class TestSubject:
     def test_rule_that_matches_nothing(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match=r"a rule matches no layer.*heda.*head"):
             work(folder, rules={"heda": "digital"})
+
+    @pytest.mark.parametrize(
+        ("changes", "place"),
+        [
+            ({"rules": {"heda": "digital"}}, "rules"),
+            ({"compensation": "batch_norm"}, "compensation"),
+            ({"sweep": {"compensation": ["none", "batch_norm"]}}, "sweep compensation = batch_norm"),
+            ({"sweep": {"time x compensation": [["1 day"], ["batch_norm"]]}}, "sweep time = 1 day, compensation"),
+        ],
+    )
+    def test_what_the_network_lacks_is_told_before_it_is_trained(
+        self, changes: dict[str, Any], place: str, tmp_path: Path
+    ) -> None:
+        told: list[str] = []
+        with pytest.raises(ConfigError, match=f"experiment.toml: {place}"):
+            Subject.load(simulation(**changes), tmp_path, "experiment.toml", told.append)
+        assert told == ["loading the data"]
+        # A network that has some is taken.
+        if "rules" not in changes:
+            norms = {"name": "vgg8", "options": {"width": 4}}
+            Subject.load(simulation(**changes, model=norms, data={"options": {"size": 32}}), None)
 
     def test_training_is_kept_and_seeded(self, tmp_path: Path) -> None:
         told: list[str] = []
@@ -385,10 +416,6 @@ class TestRun:
         lost = 1 - 3600**-0.1
         assert later.base["layer_error"].values == pytest.approx(lost, rel=0.2)  # biases are digital
         assert (corrected.base["layer_error"].values < 1e-4).all()
-
-    def test_batch_norm_needs_one(self, folder: Path) -> None:
-        with pytest.raises(InputError, match="no batch norm"):
-            work(folder, compensation="batch_norm").run(folder, workers=1)
 
     def test_lost_workers_are_told(self, found: tuple[Work, SimulationResult], folder: Path) -> None:
         class Broken(ThreadPoolExecutor):

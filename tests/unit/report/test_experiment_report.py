@@ -110,6 +110,15 @@ def test_page_needs_nothing_beside_it(page: str) -> None:
     assert "<script" not in page
 
 
+def test_fewer_images_than_asked_for_are_told(page: str, tmp_path: Path) -> None:
+    assert "were asked for" not in page
+    asked = result([BITS])
+    asked.config["simulation"]["images"] = 99999
+    render_simulation(asked, tmp_path / "page.html", "results.h5")
+    lead = "500 test images of\ndigits, all that there are (99999 were asked for)."
+    assert lead in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_page_says_everything(page: str) -> None:
     for said in ("vgg8", "12\u202f345 parameters", "97.5 %", "93.0 ± 1.2 %", "500 test images", "conv1", "sha256:mm"):
         assert said in page

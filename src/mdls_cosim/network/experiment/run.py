@@ -69,7 +69,7 @@ class Work:
         self.simulation = simulation
         self.subject = subject
         self.plan: Plan = simulation.plan(where)
-        subject.check_rules(simulation.rules, where)
+        subject.check(simulation, self.plan, where)
         images, labels = subject.test(simulation.images)
         self.bench = Bench(
             subject.model,

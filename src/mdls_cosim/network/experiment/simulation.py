@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from mdls_cosim.config import Config, load_toml
 from mdls_cosim.errors import ConfigError
@@ -109,18 +109,17 @@ class Simulation(Reading):
     """Images at a time; changes memory and speed only."""
     layer_images: Count = 32
     """Test images on which every layer's outputs are compared with those of the float network."""
-    folder: Annotated[str, Field(exclude=True, repr=False)] = ""
-    """Where relative paths begin; the experiment's own folder where it is read from a file."""
+    _folder: str = PrivateAttr("")
 
     @model_validator(mode="before")
     @classmethod
-    def _prepare(cls, data: Any, info: ValidationInfo) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        found = {"folder": (info.context or {}).get("folder", ""), **data}
-        if isinstance(data.get("sweep"), Mapping):
-            found["sweep"] = dict(fields.flat(data["sweep"]))
-        return found
+    def _prepare(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("sweep"), Mapping):
+            return {**data, "sweep": dict(fields.flat(data["sweep"]))}
+        return data
+
+    def model_post_init(self, context: Any) -> None:
+        self._folder = (context or {}).get("folder", "")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -169,6 +168,11 @@ class Simulation(Reading):
     def load(cls, path: str | Path) -> Self:
         """The simulation in a TOML file."""
         return load_toml(path, cls)
+
+    @property
+    def folder(self) -> str:
+        """Where relative paths begin; the experiment's own folder where it is read from a file."""
+        return self._folder
 
     @property
     def reading(self) -> Reading:

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from mdls_cosim.errors import ConfigError, InputError, StoreError
 from mdls_cosim.network import data as datasets
 from mdls_cosim.network import zoo
+from mdls_cosim.network.compensate import batch_norms
 from mdls_cosim.network.evaluate import evaluate
+from mdls_cosim.network.experiment.plan import Plan
 from mdls_cosim.network.experiment.simulation import Simulation
 from mdls_cosim.network.train import train
 from mdls_cosim.network.weights import load_weights, save_weights
@@ -72,6 +74,7 @@ class Subject:
         hashes = {"data": _hash_of({"train": shown, "labels": labels, "test": tested[0], "test_labels": tested[1]})}
         model = _model(simulation, classes, tuple(shown.shape[1:]), where)
         _check_takes(model, shown[:2], classes, where)
+        _check_asked(model, simulation, simulation.plan(where), where)
         if simulation.model.weights is not None:
             load_weights(model, _file(simulation, simulation.model.weights, f"{where}: model.weights"))
         elif simulation.train is not None and folder is not None:
@@ -103,19 +106,9 @@ class Subject:
         """Of the network without hardware."""
         return evaluate(self.model, (images, labels), 1, batch_size=batch_size).mean
 
-    def check_rules(self, rules: Mapping[str, Any], where: str) -> None:
-        """ConfigError where a pattern matches no layer."""
-        names = [name for name, module in self.model.named_modules() if name and any(True for _ in module.parameters())]
-        for pattern in rules:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                near = difflib.get_close_matches(pattern.replace("*", ""), names, n=3, cutoff=0.3) or names[:5]
-                raise ConfigError(
-                    "a rule matches no layer",
-                    where=f"{where}: rules",
-                    value=pattern,
-                    limit="a pattern of layer names",
-                    hint=f"Layers with such names: {', '.join(near)}",
-                )
+    def check(self, simulation: Simulation, plan: Plan, where: str) -> None:
+        """ConfigError where a simulation asks for what the network does not have."""
+        _check_asked(self.model, simulation, plan, where)
 
 
 def _data(simulation: Simulation, where: str) -> datasets.LabelledData:
@@ -210,6 +203,30 @@ def _check_takes(model: nn.Module, images: Tensor, classes: int, where: str) -> 
             value=f"outputs {shape} for 2 images",
             limit=f"(2, {classes}) or more classes",
         )
+
+
+def _check_asked(model: nn.Module, simulation: Simulation, plan: Plan, where: str) -> None:
+    """ConfigError where a rule matches no layer, or a point re-estimates the batch norms of a network without any."""
+    names = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    for pattern in simulation.rules:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern.replace("*", ""), names, n=3, cutoff=0.3) or names[:5]
+            raise ConfigError(
+                "a rule matches no layer",
+                where=f"{where}: rules",
+                value=pattern,
+                limit="a pattern of layer names",
+                hint=f"Layers with such names: {', '.join(near)}",
+            )
+    for point in plan.points:
+        if point.reading.compensation == "batch_norm" and not batch_norms(model):
+            raise ConfigError(
+                "the network has no batch norm to re-estimate",
+                where=f"{where}: {'compensation' if point.label == 'base' else f'sweep {point.label}'}",
+                value=point.reading.compensation,
+                limit="none, drift, columns",
+                hint='"columns" corrects every output of a layer by itself',
+            )
 
 
 def _file(simulation: Simulation, path: str, where: str) -> Path:
