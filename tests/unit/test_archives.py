@@ -14,7 +14,7 @@ import torch
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.devices import Ohmic
 from mdls_cosim.fidelity import NodalTile
-from mdls_cosim.surrogates import Surrogate, load
+from mdls_cosim.surrogates import PulseSurrogate, RowResponses, SeriesSurrogate, Surrogate, load
 
 ARCHIVES = Path(__file__).parents[1] / "archives"
 
@@ -44,7 +44,7 @@ def test_a_dataset_of_uncompressed_arrays(dataset: Dataset) -> None:
     assert arrays["currents"].units == "A"
 
 
-@pytest.mark.parametrize("name", ["dataset-1.1-sinh.h5", "surrogate-1-series.h5", "surrogate-1-linear.h5"])
+@pytest.mark.parametrize("name", sorted(each.name for each in ARCHIVES.glob("*.h5")))
 def test_the_format_is_as_its_specification_says(name: str) -> None:
     """docs/format.md word by word, with h5py, json and hashlib alone."""
     whole = (ARCHIVES / name).read_bytes()
@@ -81,7 +81,57 @@ def test_the_format_is_as_its_specification_says(name: str) -> None:
         for _, item in sorted(arrays.items()):
             digest.update(item[()].tobytes())
     assert origin["content_hash"] == f"sha256:{digest.hexdigest()}"
-    assert (len(arrays) > 0) == name.startswith("dataset")
+    assert (len(arrays) > 0) == name.startswith(("dataset", "pulse"))
+
+
+def test_every_file_is_told_of() -> None:
+    told = (ARCHIVES / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{each.name}` |" in told for each in ARCHIVES.glob("*.h5"))
+
+
+def test_a_dataset_of_compressed_arrays() -> None:
+    with h5py.File(ARCHIVES / "dataset-1.1-compressed.h5") as file:
+        packed = {name: file[f"read/{name}"].compression for name in ("voltages", "currents", "conductances")}
+    assert packed == {"voltages": "gzip", "currents": "gzip", "conductances": None}
+    dataset = Dataset.load(ARCHIVES / "dataset-1.1-compressed.h5")
+    assert dataset.content_hash == "sha256:e4378f7948d8045be4cb3c618dcdaf4d443b286e4a7c73f2733ee2c0886085d1"
+    _, voltages, currents = reads(dataset)
+    assert float(voltages.abs().max()) == pytest.approx(0.3, rel=1e-3)
+    assert float(currents.square().mean().sqrt()) == pytest.approx(2.7725052850687798e-5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "data", "missed"),
+    [
+        ("surrogate-1.1-series_2.h5", SeriesSurrogate, "dataset-1.1-compressed.h5", 1e-4),
+        ("surrogate-1.1-row-responses.h5", RowResponses, "dataset-1.1-1s1r.h5", 1e-4),
+    ],
+)
+def test_surrogates_predict_what_they_were_fitted_to(
+    name: str, kind: type[Surrogate], data: str, missed: float
+) -> None:
+    surrogate, dataset = load(ARCHIVES / name, strict=True), Dataset.load(ARCHIVES / data)
+    assert type(surrogate) is kind
+    assert surrogate.provenance.parents == (dataset.content_hash,)
+    assert surrogate.error is not None
+    conductances, voltages, currents = reads(dataset)
+    # Strict: all that the fit saw is inside.
+    assert relative(surrogate.program(conductances)(voltages) - currents, currents) < missed
+
+
+def test_a_pulse_surrogate_does_to_a_cell_what_its_pulses_did() -> None:
+    surrogate = PulseSurrogate.load(ARCHIVES / "pulse-surrogate-1.h5", strict=True)
+    dataset = Dataset.load(ARCHIVES / "dataset-1.1-pulses.h5")
+    assert surrogate.provenance.parents == (dataset.content_hash,)
+    train = {name: torch.as_tensor(array.values) for name, array in dataset.experiments["pulse"].items()}
+    # The strongest raising pulses of the longer width, one by one.
+    seen = train["conductances"][-1, -1, 0, :9]
+    found = [seen[0]]
+    for _ in range(8):
+        found.append(surrogate(found[-1], float(train["potentiation"][-1]), float(train["widths"][-1])))
+    low, high = surrogate.domain.conductances
+    assert float((torch.stack(found) - seen).abs().max()) < 0.02 * (high - low)
+    assert float(seen[-1] - seen[0]) > 0.5 * (high - low)
 
 
 def test_a_series_of_eight_coefficients_predicts_what_it_was_fitted_to(dataset: Dataset) -> None:
