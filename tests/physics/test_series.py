@@ -187,7 +187,7 @@ def test_single_precision_reads(sinh3, draw_tile, draw_voltages):
 
 
 def test_coefficients_of_another_form_are_refused():
-    with pytest.raises(InputError, match=r"another form of series.*fit the surrogate again"):
+    with pytest.raises(InputError, match=r"another form of surrogate.*fit the surrogate again"):
         SeriesSurrogate(tile(4, 4, Sinh()), coefficients={"third": (0.0, 0.0, 0.0)})
 
 

@@ -16,6 +16,7 @@ to second order: six matmuls a function. Nothing is fitted.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,16 +55,10 @@ class RowResponses(Surrogate):
     functions are made for. Beyond the amplitude they go on along their tangents."""
 
     kind: ClassVar[str] = "row_responses"
+    forms: ClassVar[Mapping[str, int]] = {"amplitude": 1, "conductances": 2}
 
     def __init__(self, spec: TileSpec, **arguments: Any) -> None:
         super().__init__(spec, **arguments)
-        if {name: len(values) for name, values in self.coefficients.items()} != {"amplitude": 1, "conductances": 2}:
-            raise InputError(
-                "coefficients of another form of surrogate",
-                value=", ".join(self.coefficients) or "none",
-                limit="amplitude (1), conductances (2)",
-                hint="fit the surrogate again: mdls-cosim fit DATA.h5 --out SURROGATE.h5",
-            )
         low, high = self.coefficients["conductances"]
         if not 0 <= low <= high or not high:
             raise InputError(

@@ -33,7 +33,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.fidelity.elimination import Sweep, Wires, factorise, mirror
 from mdls_cosim.fidelity.interface import check_voltages
@@ -70,17 +69,7 @@ class SeriesSurrogate(Surrogate):
     """The series above; `coefficients` as in `START`, and `amplitude` [V]."""
 
     kind: ClassVar[str] = "series_2"
-
-    def __init__(self, spec: TileSpec, *, coefficients: Mapping[str, tuple[float, ...]], **arguments: Any) -> None:
-        expected = {**{name: len(values) for name, values in START.items()}, "amplitude": 1}
-        if {name: len(values) for name, values in coefficients.items()} != expected:
-            raise InputError(
-                "coefficients of another form of series",
-                value=", ".join(f"{name} ({len(values)})" for name, values in coefficients.items()) or "none",
-                limit=", ".join(f"{name} ({count})" for name, count in expected.items()),
-                hint="fit the surrogate again: mdls-cosim fit DATA.h5 --out SURROGATE.h5",
-            )
-        super().__init__(spec, coefficients=coefficients, **arguments)
+    forms: ClassVar[Mapping[str, int]] = {**{name: len(values) for name, values in START.items()}, "amplitude": 1}
 
     def _program(self, conductances: Tensor) -> ProgrammedSurrogate:
         return _ProgrammedSeries(self, conductances)

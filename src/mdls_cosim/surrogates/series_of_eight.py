@@ -12,6 +12,7 @@ the share of its current that its column senses.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -29,6 +30,7 @@ class SeriesOfEight(Surrogate):
     """`coefficients` holds `third` (t0, t1, t2), `fifth` (t3, t4, t5) and `rise` (t6, t7)."""
 
     kind: ClassVar[str] = "series"
+    forms: ClassVar[Mapping[str, int]] = {"third": 3, "fifth": 3, "rise": 2}
 
     def _program(self, conductances: Tensor) -> ProgrammedSurrogate:
         return _Programmed(self, conductances)

@@ -50,6 +50,8 @@ class Surrogate(Guarded, TileModel):
     """
 
     kind: ClassVar[str]
+    forms: ClassVar[Mapping[str, int]] = {}
+    """Names of the kind's coefficients, and how many numbers each has."""
     encoding_version: str = ENCODING_VERSION
     _kinds: ClassVar[dict[str, type[Surrogate]]] = {}
 
@@ -76,6 +78,14 @@ class Surrogate(Guarded, TileModel):
         self.coefficients = {
             name: tuple(float(each) for each in values) for name, values in (coefficients or {}).items()
         }
+        if {name: len(values) for name, values in self.coefficients.items()} != self.forms:
+            raise InputError(
+                "coefficients of another form of surrogate",
+                where=self.kind,
+                value=", ".join(f"{name} ({len(values)})" for name, values in self.coefficients.items()) or "none",
+                limit=", ".join(f"{name} ({count})" for name, count in self.forms.items()) or "none",
+                hint="fit the surrogate again: mdls-cosim fit DATA.h5 --out SURROGATE.h5",
+            )
         if not all(math.isfinite(each) for values in self.coefficients.values() for each in values):
             raise InputError("a coefficient that is not finite", where=self.kind, value=self.coefficients)
         if "amplitude" in self.coefficients and not all(each > 0 for each in self.coefficients["amplitude"]):

@@ -245,6 +245,8 @@ ERROR = {"rms": 0.01, "p99": 0.03, "classes": {"all": 0.01}, "bound": 0.02}
         {"domain": {**DOMAIN.as_dict(), "rows": -4}},
         {"domain": {**DOMAIN.as_dict(), "cols": 0}},
         {"coefficients": {**{name: list(values) for name, values in UNFITTED.items()}, "amplitude": [0.0]}},
+        {"kind": "linear", "coefficients": {"third": [1.0]}},
+        {"kind": "series", "coefficients": {"third": [1.0, 1.0], "fifth": [1.0, 1.0, 1.0], "rise": [1.0, 1.0]}},
         {"kind": "row_responses", "coefficients": {"amplitude": [-0.3], "conductances": [1e-6, 1e-4]}},
         {"kind": "row_responses", "coefficients": {"amplitude": [0.3], "conductances": [1e-4, 1e-6]}},
         {"kind": "row_responses", "coefficients": {"amplitude": [0.3], "conductances": [0.0, 0.0]}},
@@ -257,6 +259,19 @@ def test_values_that_mean_nothing_are_refused(changes, surrogate, tmp_path):
     load(path)
     written(surrogate, path, **{"error": ERROR, **changes})
     with pytest.raises(StoreError, match="not laid out as a surrogate"):
+        load(path)
+
+
+def test_what_the_format_does_not_name_is_left_alone(surrogate, tmp_path):
+    path = tmp_path / "s.h5"
+    written(surrogate, path, colour="red")  # in `attributes` and in the configuration that is hashed
+    group = store.read(path)
+    extra = store.Array(np.arange(3.0), "V", ("x",))
+    more = {"more": store.Group("other.type", "7", {}, {"inner": extra})}
+    store.write(path, store.Group(group.encoding_type, "1", group.attributes, {"extra": extra}, more))
+    assert load(path).spec == surrogate.spec
+    store.write(path, store.Group(group.encoding_type, "1", {**group.attributes, "size": 3}, {}, {}))
+    with pytest.raises(StoreError, match="content hash"):
         load(path)
 
 
