@@ -6,6 +6,7 @@ which row, which column is read for which output, what every converter makes of 
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +20,14 @@ from mdls_cosim.analog import (
     Adc,
     AnalogConv1d,
     AnalogConv2d,
+    AnalogConv3d,
     AnalogConvTranspose1d,
     AnalogConvTranspose2d,
+    AnalogConvTranspose3d,
     AnalogLinear,
+    AnalogLSTMCell,
     AnalogMatrix,
+    AnalogMultiheadAttention,
     BitSerialDac,
     Dac,
     Hardware,
@@ -47,7 +52,10 @@ ANALOG = {
     nn.Conv2d: AnalogConv2d,
     nn.ConvTranspose1d: AnalogConvTranspose1d,
     nn.ConvTranspose2d: AnalogConvTranspose2d,
+    nn.Conv3d: AnalogConv3d,
+    nn.ConvTranspose3d: AnalogConvTranspose3d,
 }
+SPATIAL = (nn.Conv3d, nn.ConvTranspose3d)
 
 
 def on_tiles(digital, hardware):
@@ -349,16 +357,17 @@ def hardwares(draw, cell, rows, taps, signed):
 
 
 @st.composite
-def digital_layers(draw):
-    kind = draw(st.sampled_from(list(ANALOG)))
+def digital_layers(draw, kinds):
+    kind = draw(st.sampled_from(kinds))
     bias = draw(st.booleans())
     if kind is nn.Linear:
         return kind(draw(st.integers(1, 6)), draw(st.integers(1, 4)), bias, dtype=torch.float64)
-    axes = 1 if kind in (nn.Conv1d, nn.ConvTranspose1d) else 2
+    axes = int(kind.__name__[-2])
     groups = draw(st.integers(1, 2))
     channels = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
+    widest = 1 if axes == 3 else 2  # many positions take long by hand
     kernel, stride, dilation, padding = (
-        tuple(draw(st.integers(*span)) for _ in range(axes)) for span in ((1, 2), (1, 2), (1, 2), (0, 1))
+        tuple(draw(st.integers(*span)) for _ in range(axes)) for span in ((1, 2), (1, 2), (1, widest), (0, 1))
     )
     if "Transpose" in kind.__name__:
         more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
@@ -372,7 +381,19 @@ def digital_layers(draw):
 @settings(deadline=None, max_examples=45)
 @given(data=st.data())
 def test_layer_is_its_tiles_put_together_by_hand(cell, data):
-    digital = data.draw(digital_layers())
+    assert_by_hand(cell, data, [kind for kind in ANALOG if kind not in SPATIAL])
+
+
+@pytest.mark.parametrize("cell", [Ohmic(), Sinh(nonlinearity=6.0)], ids=["ohmic", "sinh"])
+@torch.no_grad()
+@settings(deadline=None, max_examples=8)
+@given(data=st.data())
+def test_layer_of_three_axes_is_its_tiles_put_together_by_hand(cell, data):
+    assert_by_hand(cell, data, SPATIAL)
+
+
+def assert_by_hand(cell, data, kinds):
+    digital = data.draw(digital_layers(kinds))
     signed = data.draw(st.booleans())
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     for parameter in digital.parameters():
@@ -380,7 +401,11 @@ def test_layer_is_its_tiles_put_together_by_hand(cell, data):
     taps = math.prod(getattr(digital, "kernel_size", (1,)))
     hardware = data.draw(hardwares(cell, data.draw(st.integers(1, 5)), taps, signed))
     axes = digital.weight.ndim - 2
-    shape = (2, digital.in_features) if axes == 0 else (1, digital.in_channels, *(4, 3)[:axes])
+    shape = (
+        (2, digital.in_features)
+        if axes == 0
+        else (1, digital.in_channels, *((3, 3, 3) if axes == 3 else (4, 3)[:axes]))
+    )
     x = torch.randn(shape, generator=generator).double()
     x = x if signed else x.abs()
     x.view(-1)[0] = -1.25 if signed else 1.25
@@ -398,6 +423,105 @@ def test_layer_is_its_tiles_put_together_by_hand(cell, data):
     # Solved cells are right to 1e-10 of the largest cell current; a sum of currents of both signs loses some of that.
     tolerance = (1e-11 if isinstance(cell, Ohmic) else 1e-8) * (np.abs(expected).max() + 1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def as_linear(weight, bias=None):
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias is not None, dtype=torch.float64)
+    layer.weight.copy_(weight)
+    if bias is not None:
+        layer.bias.copy_(bias)
+    return layer
+
+
+def of_parts(cell, rows):
+    return Hardware(
+        tile=TileSpec(rows=rows, cols=5, cell=cell, **WIRES),
+        rung="nodal",
+        mapping="interleaved_pair",
+        states=8,
+        row_order="dense",
+        attention="tiles",
+        dac=Dac(bits=5, full_scale=1.5),
+        adc=Adc(bits=8, full_scale=1.1e-5),
+        conductance_range=(LOWEST, HIGHEST),
+        read_voltage=READ,
+    )
+
+
+@pytest.mark.parametrize("cell", [Ohmic(), Sinh(nonlinearity=6.0)], ids=["ohmic", "sinh"])
+@torch.no_grad()
+def test_step_of_an_lstm_is_its_tiles_and_digital_gates(cell):
+    hardware, generator = of_parts(cell, 2), torch.Generator().manual_seed(3)
+    digital = nn.LSTMCell(3, 2, dtype=torch.float64)
+    for parameter in digital.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x, h, c = (torch.randn(4, size, generator=generator).double() for size in (3, 2, 2))
+    layer = AnalogLSTMCell.from_digital(digital, hardware)
+    found = layer(x, (h, c))
+    of_inputs, of_hidden = (
+        by_hand(as_linear(weight, bias), hardware, part, values.numpy(), 1.5, True)[0]
+        for weight, bias, part, values in (
+            (digital.weight_ih, digital.bias_ih, layer.ih, x),
+            (digital.weight_hh, digital.bias_hh, layer.hh, h),
+        )
+    )
+    entry, forget, candidate, exit_ = np.split(of_inputs + of_hidden, 4, -1)
+    state = sigmoid(forget) * c.numpy() + sigmoid(entry) * np.tanh(candidate)
+    hidden = sigmoid(exit_) * np.tanh(state)
+    for own, expected, ideal in zip(found, (hidden, state), digital(x, (h, c)), strict=True):
+        np.testing.assert_allclose(own.numpy(), expected, rtol=0, atol=1e-8)
+        assert float((own - ideal).abs().max()) > 0.01  # wires and converters tell
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("cell", [Ohmic(), Sinh(nonlinearity=6.0)], ids=["ohmic", "sinh"])
+@torch.no_grad()
+def test_attention_is_its_tiles_and_a_digital_softmax(cell):
+    """Six matrices a sequence: the projections, and of every head K^T and V, written for it."""
+    hardware, generator = of_parts(cell, 3), torch.Generator().manual_seed(4)
+    digital = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64)
+    for parameter in digital.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x = torch.randn(2, 3, 4, generator=generator).double()
+    layer = AnalogMultiheadAttention.from_digital(digital, hardware)
+    found, weights = layer(x, x, x, average_attn_weights=False)
+
+    def projected(part, weight, bias, values):
+        flat = values.reshape(-1, values.shape[-1])
+        return by_hand(as_linear(weight, bias), hardware, part, flat, 1.5, True)[0].reshape(*values.shape[:-1], -1)
+
+    thirds = zip(
+        (layer.q_proj, layer.k_proj, layer.v_proj),
+        digital.in_proj_weight.chunk(3),
+        digital.in_proj_bias.chunk(3),
+        strict=True,
+    )
+    # (batch, heads, tokens, features of a head)
+    query, key, value = (
+        projected(part, weight, bias, x.numpy()).reshape(2, 3, 2, 2).swapaxes(1, 2) for part, weight, bias in thirds
+    )
+
+    def product(part, inputs, matrices, signed):
+        outputs = []
+        for group, (each, matrix) in enumerate(zip(inputs, matrices, strict=True)):
+            written = SimpleNamespace(conductances=part.conductances[:, group : group + 1])
+            of_group = as_linear(torch.as_tensor(matrix.swapaxes(-1, -2)))
+            assert_chip(written, hardware, weights_of(of_group))
+            outputs.append(by_hand(of_group, hardware, written, each, 1.5, signed)[0])
+        return np.array(outputs)
+
+    flat = [each.reshape(4, 3, 2) for each in (query, key, value)]
+    scores = product(layer.scores, flat[0] / 2**0.5, flat[1].swapaxes(1, 2), True)
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    np.testing.assert_allclose(weights.flatten(0, 1).numpy(), shares, rtol=0, atol=1e-7)
+    mixed = product(layer.mixture, shares, flat[2], False).reshape(2, 2, 3, 2).swapaxes(1, 2).reshape(2, 3, 4)
+    expected = projected(layer.out_proj, digital.out_proj.weight, digital.out_proj.bias, mixed)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
+    assert float((found - digital(x, x, x)[0]).abs().max()) > 0.01
 
 
 def test_interleaved_columns_share_the_drop_of_their_row():
