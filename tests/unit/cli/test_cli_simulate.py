@@ -243,3 +243,16 @@ def _kept(journal: Path) -> bool:
     """Whether something was committed: SQLite's log has grown by more than the tables."""
     log = Path(f"{journal}-wal")
     return log.exists() and log.stat().st_size > 40_000
+
+
+def test_workers_of_a_scheduler_find_the_same(done: tuple[Path, str], experiment: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    local = SimulationResult.load(done[0] / "results.h5").content_hash
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None)
+    with cluster:
+        code, said, trouble = run(
+            "simulate", experiment, "--out", tmp_path / "out", "--scheduler", cluster.scheduler_address
+        )
+    assert code == 0, trouble
+    assert "11 of 11 runs done" in said
+    assert SimulationResult.load(tmp_path / "out/results.h5").content_hash == local
