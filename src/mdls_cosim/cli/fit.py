@@ -21,8 +21,9 @@ def fit(
     """Fit a surrogate to a Dataset.
 
     What is fitted: the tile's four resistances [ohm] and its cell's I-V shape [/V], from conductances, voltages and
-    currents alone. Cells neither ohmic nor a sinh are taken as recorded, or as their I-V curves. Prints what it found,
-    and the error on tiles that it did not see as a share of the RMS current.
+    currents alone. Cells neither ohmic nor a sinh are taken as recorded, or as their I-V curves; so are the ends where
+    rows are driven, and the amplifier. Prints what it found, and the error on tiles that it did not see as a share of
+    the RMS current.
 
     \b
     Example:

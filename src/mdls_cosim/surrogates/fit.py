@@ -61,7 +61,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
 
     Args:
         dataset: with the experiment `read`, and `iv` if there is one.
-        start: where the search for the resistances begins; absent: 1 ohm wires and 10 ohm ends.
+        start: where the search for the resistances begins; absent: 1 ohm wires and 10 ohm ends. Of data that record no
+            tile it gives drive, amplifier and temperature too.
 
     Raises:
         InputError: the Dataset has no reads, those of several tiles or seeds, or fewer than two tiles.
@@ -86,7 +87,7 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
     inputs = np.asarray(arrays["input_class"])
     held = _held_out(classes)
     reads = Reads(conductances[~held], voltages[~held], currents[~held])
-    curves, template = _curves(dataset), _template(dataset, conductances)
+    curves, template = _curves(dataset), _template(dataset, conductances, start)
     if not all(each is None or each.equal_lines for each in (_recorded(dataset), start)):
         raise NotAvailable(
             "a fit finds one resistance for all row lines, and so on: not those of lines that differ",
@@ -327,10 +328,11 @@ def _curves(dataset: Dataset) -> Curves | None:
     return Curves(*found)
 
 
-def _template(dataset: Dataset, conductances: Tensor) -> TileSpec:
-    """Size, drive, amplifier and temperature; the resistances and the cell's shape are for the fit to find."""
+def _template(dataset: Dataset, conductances: Tensor, start: TileSpec | None) -> TileSpec:
+    """Size, drive, amplifier and temperature, as recorded or else as `start` has them; the resistances and the cell's
+    shape are for the fit to find."""
     rows, cols = conductances.shape[-2:]
-    recorded = _tile(dataset) or {}
+    recorded = _tile(dataset) or ({} if start is None else start.as_dict())
     return TileSpec(rows=rows, cols=cols, **{name: recorded[name] for name in _CIRCUIT if name in recorded})
 
 

@@ -131,6 +131,14 @@ def test_the_recorded_circuit_is_the_one_whose_resistances_are_found(circuit, no
     assert surrogate.error.rms < 1e-9
 
 
+def test_measured_data_take_their_circuit_from_the_start(nodal_dataset):
+    spec = strong_lines(cell=Ohmic(), **DOUBLE)
+    dataset = nodal_dataset(spec, tiles=2, vectors=2)
+    measured = Dataset.create(dataset.experiments, config={}, seed=None)
+    assert fit(measured, start=spec.replace(row_line_resistance=1.0)).error.rms < 1e-9
+    assert fit(measured).error.rms > 1e-5  # the circuit of single drive is another
+
+
 def test_cells_that_are_not_ohmic_behind_an_amplifier(nodal_dataset):
     spec = strong_lines(cell=Sinh(nonlinearity=3.0), row_line_resistance=4.0, column_line_resistance=4.0, **AMPLIFIED)
     surrogate = fit(nodal_dataset(spec, tiles=2, vectors=2))
