@@ -417,6 +417,23 @@ class TestRun:
         assert later.base["layer_error"].values == pytest.approx(lost, rel=0.2)  # biases are digital
         assert (corrected.base["layer_error"].values < 1e-4).all()
 
+    def test_products_past_any_layer_are_among_what_is_not_on_tiles(self, tmp_path: Path) -> None:
+        (tmp_path / "network_with_a_table.py").write_text(
+            "import torch\n"
+            "class Net(torch.nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.body = torch.nn.Linear(64, 8)\n"
+            "        self.register_buffer('table', torch.ones(8, 10))\n"
+            "    def forward(self, x):\n"
+            "        return self.body(x.flatten(1)) @ self.table\n"
+        )
+        given = tables(model={"factory": "network_with_a_table:Net"}, runs=1)
+        del given["train"]
+        asked = Simulation.from_text_dict(given, folder=str(tmp_path))
+        result = Work(asked, Subject.load(asked, tmp_path)).run(tmp_path, workers=1).result
+        assert ["table", "weights", "multiplied by past any layer"] in result.config["skipped"]
+
     def test_lost_workers_are_told(self, found: tuple[Work, SimulationResult], folder: Path) -> None:
         class Broken(ThreadPoolExecutor):
             def submit(self, *task: Any, **named: Any) -> Any:

@@ -223,6 +223,7 @@ def _run(model: nn.Module, report: ConversionReport, unit: Unit, run: int, bench
     counters, (clipped,) = found.counters, found.clipped
     limits = sorted({limit for each in counters.values() for limit in each.outside})
     skipped = [json.dumps([layer.name, layer.kind, layer.reason]) for layer in report.skipped]
+    skipped += [json.dumps([name, "weights", "multiplied by past any layer"]) for name in report.digital_products]
     return {
         "right": np.array(round(found.mean * found.images)),
         "images": np.array(found.images),
