@@ -123,9 +123,9 @@ class AnalogLayer(nn.Module, ABC):
         x --DAC--> V --tiles--> I --subtract, ADC--> shift, add over row tiles --> scale --> + bias --> y
 
     `weight` and `bias` stay as parameters; `program` writes the weights to the chip, the bias is added digitally.
-    Change weights, then `program` again. The chip (`conductances`, float64 whatever the dtype of the network), the
-    ranges of the converters and the digital correction (`gain`, `shift`) are buffers: they survive state_dict,
-    `torch.save` and deepcopy. Gradients reach the input, not the weights.
+    Change weights, then `program` again. The chip (`conductances`, in float32, or float64 if the weights are, whatever
+    the network's dtype becomes), the ranges of the converters and the digital correction (`gain`, `shift`) are buffers:
+    they survive state_dict, `torch.save` and deepcopy. Gradients reach the input, not the weights.
 
     A tile that is linear is read as one matrix product or convolution, with the exact effective conductances.
     """
@@ -191,6 +191,7 @@ class AnalogLayer(nn.Module, ABC):
         if not weight.numel():
             raise InputError("a layer without weights has nothing to put on tiles", value=tuple(weight.shape))
         exact: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
+        self._cell_dtype = cell_dtype(weight)
         self._lay_out(self._matrix(groups), taps)
         self.register_buffer("input_peak", torch.zeros((), **exact))
         self.register_buffer("current_peak", torch.zeros((), **exact))
@@ -211,7 +212,7 @@ class AnalogLayer(nn.Module, ABC):
         shape = (mapping.slices * mapping.arrays, *part.tiles, spec.rows, spec.cols)
         each = (part.groups, 1, part.outputs)
         buffers = {
-            "conductances": matrix.new_zeros(shape),
+            "conductances": matrix.new_zeros(shape, dtype=self._cell_dtype),
             "weight_scale": matrix.new_ones(each),
             "rows_at": part.linear_rows().to(matrix.device),
             "columns_at": part.linear_columns().to(matrix.device),
@@ -251,7 +252,7 @@ class AnalogLayer(nn.Module, ABC):
             mapping.lay(laid, hardware.spec.cols, fill), hardware.conductance_range, seed, hardware.cycles
         )
         self.clipped_weights, self.outcome = scaled.clipped, written.counts
-        self.conductances.copy_(written.conductances)
+        self.conductances.copy_(_rounded(written.conductances, self._cell_dtype, hardware.conductance_range))
         self.weight_scale.copy_(scaled.scale)
         self.gain.fill_(1.0)
         self.shift.zero_()
@@ -320,7 +321,7 @@ class AnalogLayer(nn.Module, ABC):
         """What every effect of time and of reading needs to know."""
         hardware, moment = self.hardware, self.moment
         kelvin = hardware.spec.temperature if moment.temperature is None else moment.temperature
-        return self.conductances, hardware.conductance_range, int(self.chip_seed), moment.time, kelvin
+        return self.conductances.double(), hardware.conductance_range, int(self.chip_seed), moment.time, kelvin
 
     def programmed(self) -> Programmed:
         """The chip on the rung of the hardware; derived from the conductances, so never saved or copied."""
@@ -329,7 +330,7 @@ class AnalogLayer(nn.Module, ABC):
             # Outside inference mode, or tiles first read there could never be differentiated through later.
             with torch.inference_mode(False), torch.no_grad():
                 model = self.hardware.tile_model(self.moment.temperature)
-                programmed = model.program(self.present_conductances().detach().clone())
+                programmed = model.program(self.present_conductances().detach().to(torch.float64, copy=True))
             if self._counted is None or not _same(self._counted, key):
                 self._add_outside({}, programmed)
                 self._counted = key
@@ -853,6 +854,24 @@ def _same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     """The same objects, or equal plain values; comparing tensors and configurations would take too long."""
     plain = (int, float, bool, torch.dtype, torch.device, Moment)
     return all(a is b or (isinstance(a, plain) and a == b) for a, b in zip(first, second, strict=True))
+
+
+def cell_dtype(weight: Tensor) -> torch.dtype:
+    """That conductances are held in: half of a chip's memory, where weights are no finer."""
+    return torch.float64 if weight.dtype == torch.float64 else torch.float32
+
+
+def _rounded(conductances: Tensor, dtype: torch.dtype, bounds: tuple[float, float]) -> Tensor:
+    """In `dtype`; what lies within `bounds` [S] stays there."""
+    rounded = conductances.to(dtype)
+    lowest, highest = bounds
+    again = rounded.to(conductances.dtype)
+    for crossed, inwards in (
+        ((conductances >= lowest) & (again < lowest), math.inf),
+        ((conductances <= highest) & (again > highest), -math.inf),
+    ):
+        rounded = torch.where(crossed, torch.nextafter(rounded, torch.full_like(rounded, inwards)), rounded)
+    return rounded
 
 
 def _copied(parameter: Tensor) -> nn.Parameter:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdls_cosim.analog.hardware import Hardware
-from mdls_cosim.analog.layer import AnalogLayer, Moment
+from mdls_cosim.analog.layer import AnalogLayer, Moment, cell_dtype
 from mdls_cosim.analog.mapping import Scaling
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.uncompiled import uncompiled
@@ -135,6 +135,7 @@ class AnalogProduct(AnalogLayer):
         clipped, outcome = self.clipped_weights, self.outcome
         self._tiles = self._reading = None  # before there are others
         matrices = weights.detach().to(torch.float64).reshape(-1, *weights.shape[-2:])
+        self._cell_dtype = cell_dtype(weights)
         self.register_buffer("weight", matrices, persistent=False)
         self._lay_out(matrices, persistent=False)
         super().program(Randomness(int(self.seed)).stream("write", number).key() >> 1)

@@ -337,6 +337,19 @@ def test_the_chip_keeps_double_precision_when_the_network_changes_its_own():
     assert torch.equal(layer.conductances, conductances)
 
 
+@pytest.mark.parametrize("bounds", [(1e-6, 1e-4), (3e-7, 7e-5), (1.1e-6, 1.3e-4)])
+def test_a_chip_of_single_precision_stays_within_its_range(bounds):
+    # Rounding to float32 would carry some of these bounds outside, where a surrogate's domain ends.
+    lowest, highest = bounds
+    layer = AnalogLinear.from_linear(linear().float(), FINE.replace(conductance_range=bounds))
+    assert layer.conductances.dtype == torch.float32
+    found = layer.conductances.double()
+    assert lowest <= float(found.min()) <= lowest * (1 + 1e-6)
+    assert highest * (1 - 1e-6) <= float(found.max()) <= highest
+    layer.double()
+    assert layer.conductances.dtype == torch.float32
+
+
 def test_first_read_in_inference_mode_does_not_spoil_gradients():
     layer = AnalogLinear.from_linear(linear(), FINE)
     x = normal(2, 12)

@@ -51,7 +51,7 @@ class TestMoments:
         factor = (DAY / 10) ** -0.05
         for name, layer in analog_layers(later).items():
             programmed = analog_layers(model)[name].conductances
-            torch.testing.assert_close(layer.present_conductances(), factor * programmed)
+            torch.testing.assert_close(layer.present_conductances(), factor * programmed.double())
             assert torch.equal(layer.conductances, programmed)
         hidden = images[0].flatten(1)[:, :16]
         # Both cells of every pair drift alike: a read loses the factor, and no bias.
