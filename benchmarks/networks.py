@@ -1,11 +1,13 @@
 """Whole networks on tiles against the same networks in plain torch, side by side in one run.
 
-    python benchmarks/networks.py [--quick] [--json]
+    python benchmarks/networks.py [--quick] [--json] [--torch-device cuda]
 
 Inference at batch 32: 6 conductance states, 6-bit DAC and ADC, 128x128 tiles, the exact IR drop of 1 ohm a segment and
-10 ohm at the ends. Times are medians of rounds in which native and converted models take turns. Memory is the peak of a
-process of its own that runs one model, less what the process holds after its imports. Weights are random: they change
-neither time nor memory. Beside it, where it is installed: aihwkit-lightning, with 6-bit converters and no IR drop.
+10 ohm at the ends, converters calibrated on other images. Times are medians of rounds in which native and converted
+models take turns. Memory is the peak of a process of its own that runs one model, less what the process holds after its
+imports; its C library gives freed arrays back at once (MALLOC_MMAP_THRESHOLD_), so that what a model needs counts and
+not what malloc keeps. Weights are random: they change neither time nor memory. Beside it, where it is installed:
+aihwkit-lightning, with 6-bit converters and no IR drop.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 from mdls_cosim.analog import Adc, Dac, Hardware
 from mdls_cosim.devices import Sinh
 from mdls_cosim.network import convert
+from mdls_cosim.network.calibrate import calibrate
 from mdls_cosim.network.experiment.surrogates import label_plan
 from mdls_cosim.network.zoo import model
 from mdls_cosim.surrogates import fit_to_exact
@@ -72,50 +76,57 @@ def hardware(kind: str) -> Hardware:
             return Hardware(tile=TILE, **common)
 
 
-def images(seed: int = 0) -> Tensor:
-    return torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(seed))
+def images(seed: int = 0, device: str = "cpu") -> Tensor:
+    return torch.rand((BATCH, 3, 32, 32), generator=torch.Generator().manual_seed(seed)).to(device)
 
 
-def native(network: str) -> nn.Module:
+def native(network: str, device: str = "cpu") -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model(network).eval()
+        return model(network).eval().to(device)
 
 
-def converted(network: str, kind: str) -> tuple[nn.Module, float]:
+def converted(network: str, kind: str, device: str = "cpu") -> tuple[nn.Module, float]:
     """The model on tiles, calibrated, and the seconds that conversion and programming took."""
-    plain, chosen = native(network), hardware(kind)
+    plain, chosen = native(network, device), hardware(kind)
     began = time.perf_counter()
     found, _ = convert(plain, chosen)
     with torch.inference_mode():
-        found(images()[:2])  # programs the tiles
+        found(images(device=device)[:2])  # programs the tiles
+    synchronize(device)
     took = time.perf_counter() - began
-    with torch.inference_mode():
-        found(images())
+    calibrate(found, images(1, device))
     return found, took
 
 
-def side_by_side(reads: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def synchronize(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def side_by_side(reads: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu") -> dict[str, float]:
     """Median seconds of each, taken in turn."""
     taken: dict[str, list[float]] = {name: [] for name in reads}
     for count in range(rounds + 1):
         for name, read in reads.items():
             began = time.perf_counter()
             read()
+            synchronize(device)
             if count:  # the first round warms up
                 taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def measured(network: str, kind: str, rounds: int) -> dict[str, float]:
-    plain = native(network)
-    chip, convert_s = converted(network, "analog" if kind == "compiled" else kind)
+def measured(network: str, kind: str, rounds: int, device: str) -> dict[str, float]:
+    plain = native(network, device)
+    chip, convert_s = converted(network, "analog" if kind == "compiled" else kind, device)
     if kind == "compiled":
         plain, chip = torch.compile(plain), torch.compile(chip)  # pyright: ignore[reportAssignmentType]
-    given = images()
+    given = images(device=device)
     with torch.inference_mode():
-        seconds = side_by_side({"native": lambda: plain(given), "converted": lambda: chip(given)}, rounds)
-    memory = {name: peak_memory(network, name, kind) for name in ("native", "converted")} if kind != "compiled" else {}
+        seconds = side_by_side({"native": lambda: plain(given), "converted": lambda: chip(given)}, rounds, device)
+    told = kind != "compiled" and device == "cpu"
+    memory = {name: peak_memory(network, name, kind) for name in ("native", "converted")} if told else {}
     return {
         "native_s": seconds["native"],
         "converted_s": seconds["converted"],
@@ -128,7 +139,9 @@ def measured(network: str, kind: str, rounds: int) -> dict[str, float]:
 def peak_memory(network: str, which: str, kind: str) -> float:
     """Bytes, from a process of its own."""
     command = [sys.executable, __file__, "--peak-of", network, which, kind]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    giving_back = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **giving_back})
+    return float(done.stdout)
 
 
 def _peak_of(network: str, which: str, kind: str) -> float:
@@ -185,26 +198,29 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and only the first two cases")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument("--only", metavar="KIND", help="only the cases of this kind of hardware, or lightning")
+    parser.add_argument("--torch-device", default="cpu", help="where both models run; precision stays float32")
     parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:
         print(_peak_of(*options.peak_of))
         return
     rounds = 3 if options.quick else 9
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32, batch {BATCH}")
+    device = options.torch_device
+    place = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__}, {place}, float32, batch {BATCH}")
     print(f"{'':<52} native   converted   ratio   memory   convert")
     results: dict[str, dict[str, float]] = {}
     for network, kind, name in CASES[:2] if options.quick else CASES:
         if options.only and kind != options.only:
             continue
-        found = measured(network, kind, rounds)
+        found = measured(network, kind, rounds, device)
         print(
             f"{network:<10} {name:<41} {1e3 * found['native_s']:6.1f} ms {1e3 * found['converted_s']:6.1f} ms"
             f"  {found['inference_ratio']:6.2f}   {found['memory_ratio']:6.2f}   {found['convert_s']:6.1f} s",
             flush=True,
         )
         results[network if kind == "analog" else f"{network}_{kind}"] = found
-    if options.only in (None, "lightning"):
+    if options.only in (None, "lightning") and device == "cpu":
         other = lightning(rounds)
         if other is None:
             print("aihwkit-lightning is not installed: pip install --no-deps aihwkit-lightning (it pins one torch)")

@@ -18,6 +18,7 @@ from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import IdealDac, Read
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.mapping import Scaling, scale_weights
+from mdls_cosim.analog.memory import keep_freed_memory
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
 from mdls_cosim.analog.readers import CONVERSIONS, LaidTerm, Layout, MatrixReader, Reader, TileReader
@@ -188,8 +189,10 @@ class AnalogLayer(nn.Module, ABC):
         self._reading: _Reading | None = None
         self._samples: Tensor | None = None
         self._generators: dict[str, torch.Generator] = {}
+        self._counts: list[int | Tensor] = [0] * 6  # what the tally has not been told yet
         if not weight.numel():
             raise InputError("a layer without weights has nothing to put on tiles", value=tuple(weight.shape))
+        keep_freed_memory()
         exact: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
         self._cell_dtype = cell_dtype(weight)
         self._lay_out(self._matrix(groups), taps)
@@ -531,6 +534,7 @@ class AnalogLayer(nn.Module, ABC):
                 results = reading.reader.room(sum(vectors), wide)
                 for chunk, place in zip(chunks, results.split(vectors, reading.reader.vector_dim), strict=True):
                     self._read(chunk, reading, decode, added, place)
+            self._tell()
             results = results.movedim(reading.reader.vector_dim, 0)
         return self._assemble(results, items).to(items.dtype)
 
@@ -740,7 +744,17 @@ class AnalogLayer(nn.Module, ABC):
         return generator
 
     def _count(self, place: int, count: int | Tensor) -> None:
-        self.tally[place] += count
+        self._counts[place] = self._counts[place] + count
+
+    def _tell(self) -> None:
+        """Adds to the tally what was counted: once a run, for a number in a tensor costs more than many in Python."""
+        counts = list(self._counts)
+        self._counts[:] = [0] * len(counts)
+        plain = [0 if isinstance(count, Tensor) else count for count in counts]
+        self.tally.add_(torch.tensor(plain, device=self.tally.device))
+        for place, count in enumerate(counts):
+            if isinstance(count, Tensor):
+                self.tally[place] += count
 
     def _add_outside(self, before: dict[str, int], programmed: Programmed) -> None:
         counters = Counters(outside=self.outside)

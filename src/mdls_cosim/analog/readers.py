@@ -100,7 +100,7 @@ class Reader(ABC):
     vector_dim: int
     """Of the results, which are (groups, vectors, outputs) or (vectors, groups, outputs)."""
     held: int
-    """Numbers that one vector takes while it is read."""
+    """Inputs and currents of one vector while it is read; what is worked with besides takes up to twice as much."""
 
     def __init__(self, partition: Partition, conversions: int) -> None:
         self._partition, self._conversions = partition, conversions
@@ -172,10 +172,23 @@ class ProductReader(Reader):
         part = layout.partition
         super().__init__(part, terms[0].matrices.shape[1])
         self._layout = layout
-        self._terms = [(term.functions, self._arranged(term.matrices)) for term in terms]
-        functions, products = (sum(term.matrices.shape[place] for term in terms) for place in (0, 1))
-        places = functions * part.inputs_per_tile + products * part.outputs
+        self._functions = [term.functions for term in terms]
+        self._direct = self._arranged(terms[0].matrices)
+        # What is not a sum is read plane by plane: R and S of one plane take no more room than A.
+        paired = layout.analog and layout.mapping.planes == 2
+        planes = [(slice(0, None, 2), 1.0), (slice(1, None, 2), -1.0)] if paired else [(slice(None), 1.0)]
+        self._planes = [
+            (*(self._arranged(term.matrices[:, plane]) for term in terms[1:]), sign)
+            for plane, sign in planes
+            if len(terms) > 1
+        ]
+        places = sum(term.matrices.shape[0] for term in terms) * self._input_places + self._conversions * part.outputs
         self.held = part.groups * part.row_tiles * places // len(self._steps)
+
+    @property
+    def _input_places(self) -> int:
+        """Numbers of a vector that a function takes in one row tile."""
+        return self._partition.inputs_per_tile
 
     @property
     def _steps(self) -> Sequence[slice]:
@@ -184,9 +197,17 @@ class ProductReader(Reader):
 
     def partials(self, drives: Tensor) -> Iterator[tuple[Tensor, slice]]:
         laid = self._laid(drives)
-        read = [(self._stacked(functions(laid)), matrix) for functions, matrix in self._terms]
+        direct, *others = [self._stacked(functions(laid)) for functions in self._functions]
         for step, where in enumerate(self._steps):
-            yield self._joined([self._product(drives, *each, step) for each in read]), where
+            current = self._product(drives, direct, self._direct, step)
+            for of_rise, of_slope, sign in self._planes:
+                rise, slope = (
+                    self._product(drives, each, matrix, step)
+                    for each, matrix in zip(others, (of_rise, of_slope), strict=True)
+                )
+                # I = A + R (S + R^2), in place.
+                current.addcmul_(rise, slope.addcmul_(rise, rise), value=sign)
+            yield current, where
 
     @abstractmethod
     def _arranged(self, matrices: Tensor) -> Tensor:
@@ -203,19 +224,6 @@ class ProductReader(Reader):
     @abstractmethod
     def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
         """Partials of the row tiles of this step, in memory of their own."""
-
-    def _joined(self, products: list[Tensor]) -> Tensor:
-        """I = A + R (S + R^2), in place of A."""
-        if len(products) == 1:
-            return products[0]
-        current, rise, slope = products
-        slope.addcmul_(rise, rise)
-        if not (self._layout.analog and self._layout.mapping.planes == 2):
-            return current.addcmul_(rise, slope)
-        (plus, less), (slope_plus, slope_less) = (
-            each.unflatten(CONVERSIONS, (-1, 2)).unbind(CONVERSIONS + 1) for each in (rise, slope)
-        )
-        return current.addcmul_(plus, slope_plus).addcmul_(less, slope_less, value=-1)
 
 
 class MatrixReader(ProductReader):
@@ -323,6 +331,10 @@ class ConvolutionReader(ProductReader):
         self._window = window
         super().__init__(layout, terms)
 
+    @property
+    def _input_places(self) -> int:
+        return self._partition.channels_per_tile  # of every position: images are not unfolded
+
     def _arranged(self, matrices: Tensor) -> Tensor:
         # To (groups row_tiles conversions outputs, channels functions, *kernel).
         kernel = matrices.permute(2, 3, 1, 5, 4, 0).unflatten(4, (self._partition.channels_per_tile, -1))
@@ -331,10 +343,15 @@ class ConvolutionReader(ProductReader):
 
     def _laid(self, drives: Tensor) -> Tensor:
         part = self._partition
-        return _filled(drives, part.groups, part.row_tiles * part.channels_per_tile)
+        filled = _filled(drives, part.groups, part.row_tiles * part.channels_per_tile)
+        # As the convolutions want it, before functions are taken: all of them then are.
+        return filled if len(self._window.kernel) == 1 else self._window.channels_last(filled)
 
     def _stacked(self, functions: list[Tensor]) -> Tensor:
-        return functions[0] if len(functions) == 1 else torch.stack(functions, 2).flatten(1, 2)
+        if len(functions) == 1:
+            return functions[0]
+        # Channels are last in memory already.
+        return torch.stack([each.movedim(1, -1) for each in functions], -1).flatten(-2).movedim(-1, 1)
 
     def _product(self, drives: Tensor, stacked: Tensor, matrix: Tensor, step: int) -> Tensor:
         part = self._partition
