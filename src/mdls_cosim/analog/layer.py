@@ -31,7 +31,7 @@ from mdls_cosim.fidelity import Programmed
 from mdls_cosim.quantities import Quantity
 from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
 
-READ_ELEMENTS = 2**21
+READ_ELEMENTS = 2**20
 """Most voltages and currents that a layer holds at a time: inputs are read in chunks of this size."""
 CALIBRATION_SAMPLES = 2**16
 """Most currents that a layer keeps to find the range of its ADCs."""
