@@ -18,7 +18,6 @@ from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import IdealDac, Read
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.mapping import Scaling, scale_weights
-from mdls_cosim.analog.memory import keep_freed_memory
 from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
 from mdls_cosim.analog.readers import CONVERSIONS, LaidTerm, Layout, MatrixReader, Reader, TileReader
@@ -28,6 +27,7 @@ from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import Programmed
+from mdls_cosim.fidelity.memory import keep_freed_memory
 from mdls_cosim.quantities import Quantity
 from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
 

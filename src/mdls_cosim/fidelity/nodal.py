@@ -15,6 +15,7 @@ from mdls_cosim.fidelity.elimination import Wires, factorise
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_voltages
 from mdls_cosim.fidelity.krylov import Room
 from mdls_cosim.fidelity.line_modes import Lines
+from mdls_cosim.fidelity.memory import keep_freed_memory
 from mdls_cosim.fidelity.nested import drawn_conductances, effective_conductances
 from mdls_cosim.fidelity.nonlinear import (
     Cells,
@@ -63,6 +64,7 @@ class NodalTile(TileModel):
             raise InputError(
                 "only ohmic cells are programmed in float32", value=precision, hint='leave precision at "float64"'
             )
+        keep_freed_memory()
         self.spec = spec
         self.tolerance = tolerance
         self.precision = precision
