@@ -181,7 +181,7 @@ def lightning(rounds: int) -> dict[str, float] | None:
     config.forward.out_bound = 2.0  # of a column: times the largest input and the largest weight
     config.pre_post.input_range.enable = True
     plain, given = native("vgg8"), images()
-    other = convert_to_analog(native("vgg8"), config)
+    other: Any = convert_to_analog(native("vgg8"), config)
     with torch.no_grad():
         other.train()(given)  # takes the ranges of the inputs from data
     other.eval()

@@ -262,9 +262,12 @@ class BlackBox:
     def _labelled(self, case: Case) -> Draw:
         generator = np.random.default_rng([FIT_SEED, 3])
         size = case.size
-        kinds = [CONDUCTANCE_CLASSES[place % len(CONDUCTANCE_CLASSES)] for place in range(self.TILES)]
-        cells = torch.as_tensor(np.stack([draw_conductances(kind, size, size, case.span, generator) for kind in kinds]))
-        inputs = torch.as_tensor(np.stack([_inputs(case, self.VECTORS, generator) for _ in kinds]))
+        each = range(self.TILES // len(CONDUCTANCE_CLASSES))
+        drawn = [
+            draw_conductances(kind, size, size, case.span, generator) for _ in each for kind in CONDUCTANCE_CLASSES
+        ]
+        cells = torch.as_tensor(np.stack(drawn))
+        inputs = torch.as_tensor(np.stack([_inputs(case, self.VECTORS, generator) for _ in drawn]))
         exact = NodalTile(case.spec, LABELS)
         return Draw(
             cells,
@@ -390,11 +393,15 @@ def draw_picture(path: str, curve: dict[str, list[float]], title: str) -> None:
             colour = VERMILLION if mine else BLUE if name == "NodalTile" else GREY
             if not mine:
                 axes.plot(cost, max(error, 1e-8), color=colour, marker="s")
+            # Ours to the left of their points, the others to the right; the two that share one, above and below.
+            shift, side = ((-8, -4), "right") if mine else ((8, -4), "left")
+            shift = {"exact linear tile, V W": (8, 4), "ideal, V G": (8, -13)}.get(name, shift)
             axes.annotate(
                 name,
                 (cost, max(error, 1e-8)),
-                xytext=(7, -12 if name in ("ideal, V G", "black box") else 4),
+                xytext=shift,
                 textcoords="offset points",
+                horizontalalignment=side,
                 color=colour,
                 fontsize=9,
             )

@@ -166,12 +166,21 @@ class _Linear(ProgrammedNodal):
     def _solution(self, voltages: Tensor) -> tuple[Tensor, Tensor]:
         if self._wires.far_driver is not None:  # the sweep knows one driven end
             return _solved_by_steps(self.spec, self.conductances, self.tolerance)._solution(voltages)
-        sweep = factorise(self._double, self._wires)
-        driven = voltages.double().mT
-        tiles = torch.broadcast_shapes(self._double.shape[:-2], driven.shape[:-2])
-        driven = driven.expand(*tiles, -1, -1)
-        injected = driven.new_zeros((*tiles, self.spec.cols, self.spec.rows, driven.shape[-1]))
-        cell_voltages, currents = sweep.solve(driven, injected)
+        tiles = torch.broadcast_shapes(self._double.shape[:-2], voltages.shape[:-2])
+        driven = voltages.double().mT.expand(*tiles, -1, -1)
+        if self._double.shape[:-2] != tiles or not tiles.numel():  # few tiles for many voltages: factorised once
+            return self._swept(self._double, driven)
+        rows, cols = self.spec.rows, self.spec.cols
+        cells, driven = self._double.reshape(-1, rows, cols), driven.reshape(-1, rows, driven.shape[-1])
+        pieces = _pieces(len(cells), max(1, _CHUNK // (rows**2 * cols)))
+        found = [self._swept(cells[some], driven[some]) for some in pieces]
+        over_cells, currents = (torch.cat(each) for each in zip(*found, strict=True))
+        return over_cells.reshape(*tiles, *over_cells.shape[1:]), currents.reshape(*tiles, *currents.shape[1:])
+
+    def _swept(self, cells: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:
+        """Cell voltages and column currents of tiles and inputs (*tiles, rows, batch), factorised side by side."""
+        injected = driven.new_zeros((*driven.shape[:-2], self.spec.cols, self.spec.rows, driven.shape[-1]))
+        cell_voltages, currents = factorise(cells, self._wires).solve(driven, injected)
         return _batch_first(cell_voltages), currents.mT
 
 
