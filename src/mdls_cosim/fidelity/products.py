@@ -140,12 +140,6 @@ def _read(term: Term, voltages: Tensor) -> Tensor:
 def evaluated(polynomials: Tensor, voltages: Tensor, by_row: Tensor | None = None) -> list[Tensor]:
     """The functions of a `Term`, each of the shape of `voltages`."""
     powers = {1: voltages}
-
-    def raised(power: int) -> Tensor:
-        if power not in powers:
-            powers[power] = raised(power // 2) * raised(power - power // 2)
-        return powers[power]
-
     found = []
     for coefficients in polynomials.tolist():
         total = None
@@ -155,13 +149,20 @@ def evaluated(polynomials: Tensor, voltages: Tensor, by_row: Tensor | None = Non
             if by_row is not None and power > 1:
                 factors = by_row[power - 2]
                 total = (
-                    factor * raised(power) * factors
+                    factor * _raised(powers, power) * factors
                     if total is None
-                    else total.addcmul(raised(power), factors, value=factor)
+                    else total.addcmul(_raised(powers, power), factors, value=factor)
                 )
             elif total is None:
-                total = raised(power) if factor == 1 else factor * raised(power)
+                total = _raised(powers, power) if factor == 1 else factor * _raised(powers, power)
             else:
-                total = torch.add(total, raised(power), alpha=factor)
+                total = torch.add(total, _raised(powers, power), alpha=factor)
         found.append(torch.zeros_like(voltages) if total is None else total)
     return found
+
+
+def _raised(powers: dict[int, Tensor], power: int) -> Tensor:
+    """`powers[power]`, from lower ones where it is not there yet."""
+    if power not in powers:
+        powers[power] = _raised(powers, power // 2) * _raised(powers, power - power // 2)
+    return powers[power]

@@ -1,6 +1,7 @@
 """Layers on tiles against the torch layers whose weights they hold."""
 
 import copy
+import gc
 import io
 import pickle
 
@@ -13,9 +14,12 @@ from torch import nn
 
 from mdls_cosim.analog import Adc, AnalogConv2d, AnalogLinear, AnalogMatrix, Dac, Hardware
 from mdls_cosim.analog import layer as layer_module
+from mdls_cosim.devices import Sinh
 from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
+from mdls_cosim.surrogates import SeriesSurrogate
+from mdls_cosim.surrogates.series import START
 from mdls_cosim.tiles import TileSpec
 
 SMALL = TileSpec(rows=5, cols=4)  # so small that nearly every layer is cut into tiles
@@ -348,6 +352,30 @@ def test_a_chip_of_single_precision_stays_within_its_range(bounds):
     assert highest * (1 - 1e-6) <= float(found.max()) <= highest
     layer.double()
     assert layer.conductances.dtype == torch.float32
+
+
+@pytest.mark.parametrize("cell", [None, Sinh(nonlinearity=6.0)], ids=["ohmic", "sinh"])
+def test_a_read_leaves_no_tensor_to_the_garbage_collector(cell):
+    # What refers to itself keeps its tensors until the collector comes by: memory would grow from read to read.
+    tile = WIRED.replace(rows=20, cols=6)
+    if cell is not None:
+        tile = SeriesSurrogate(tile.replace(cell=cell), coefficients={**START, "amplitude": (0.2,)})
+    layer = AnalogConv2d(2, 3, 3, hardware=Hardware(tile=tile, read_voltage=0.2))
+    x = torch.rand(2, 2, 6, 6)
+    with torch.inference_mode():
+        layer(x)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            layer(x)
+            gc.collect()
+            left = [each for each in gc.garbage if isinstance(each, torch.Tensor)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not left
 
 
 def test_first_read_in_inference_mode_does_not_spoil_gradients():
