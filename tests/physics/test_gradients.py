@@ -1,5 +1,7 @@
 """Derivatives of the exact solution, against finite differences and against Kirchhoff's laws."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -118,3 +120,28 @@ def test_derivatives_need_no_factorisation(monkeypatch, tile_spec, draw_tile, dr
     voltages = torch.as_tensor(draw_voltages((3, 16), 8, 0.2)).requires_grad_()
     NodalTile(spec).program(torch.as_tensor(draw_tile((16, 12), 8)))(voltages).sum().backward()
     assert float(voltages.grad.abs().min()) > 0
+
+
+def test_what_a_gradient_keeps_does_not_grow_with_the_steps(tile_spec, draw_tile, draw_voltages):
+    """A few arrays of cell voltages, however often Newton's method went round."""
+    spec = tile_spec(9, 7, nonlinearity=10.0, row_line_resistance=50.0)
+    conductances = torch.as_tensor(draw_tile((9, 7), 3)).requires_grad_()
+    voltages = torch.as_tensor(draw_voltages((6, 9), 3))
+
+    def kept(tolerance: float) -> int:
+        saved: list[weakref.ref[torch.Tensor]] = []
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            saved.append(weakref.ref(tensor))
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            currents = NodalTile(spec, tolerance).program(conductances)(voltages)
+        assert currents.requires_grad
+        # What the steps had for their own derivatives is gone by now.
+        alive = [tensor for each in saved if (tensor := each()) is not None]
+        return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in alive}.values())
+
+    few, many = kept(1e-2), kept(1e-12)
+    assert many == few
+    assert many <= 12 * 8 * 6 * 9 * 7  # float64, inputs x cells
