@@ -1,6 +1,6 @@
 """The nodal solver against sparse LU, sparse Newton and badcrossbar, side by side in one run.
 
-    python benchmarks/nodal.py [--quick] [--json] [--save FILE.npz]
+    python benchmarks/nodal.py [--quick] [--json] [--save FILE.npz] [--torch-device cuda]
 
 Sparse LU: scipy's splu with the best of its column orderings, one factorisation, all right-hand sides in one call.
 Sparse Newton: one splu an iteration, to the same residual. Both get the assembled matrix for free: only factorisation
@@ -106,10 +106,17 @@ def best_time(run: Callable[[], Any], repeats: int) -> float:
     run()
     times = []
     for _ in range(repeats):
+        wait_for_device()
         began = time.perf_counter()
         run()
+        wait_for_device()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def wait_for_device() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def _read(model: NodalTile, conductances: torch.Tensor, voltages: torch.Tensor) -> torch.Tensor:
@@ -136,12 +143,13 @@ def kirchhoff_residual(spec: TileSpec, conductances: torch.Tensor, voltages: tor
 
 
 def program(
-    generator: np.random.Generator, repeats: int, quick: bool, saved: dict[str, np.ndarray]
-) -> tuple[dict[str, float], list[float]]:
-    """Speed-up of programming ohmic tiles over sparse LU by size, and errors relative to the largest W."""
-    speedup, errors = {}, []
+    generator: np.random.Generator, repeats: int, quick: bool, saved: dict[str, np.ndarray], device: str
+) -> tuple[dict[str, float], dict[str, float], list[float]]:
+    """Speed-up of programming ohmic tiles over sparse LU by size, tiles a second, and errors relative to the largest
+    W. An accelerator takes many more tiles at once."""
+    speedup, rates, errors = {}, {}, []
     print(f"{'program, ohmic, a tile':<24}{'nodal':>12}{'float32':>12}{'sparse LU':>12}{'ratio':>8}{'error':>10}")
-    for size, tiles in ((64, 16), (128, 16), (256, 4)):
+    for size, tiles in ((64, 16), (128, 16), (256, 4)) if device == "cpu" else ((64, 1024), (128, 256), (256, 64)):
         conductances = generator.uniform(1e-6, 1e-4, (tiles, size, size))
         spec = TileSpec(
             rows=size,
@@ -152,7 +160,7 @@ def program(
             driver_resistance=ENDS,
             sense_resistance=ENDS,
         )
-        circuit, tensor = Circuit(size, 1.0), torch.as_tensor(conductances)
+        circuit, tensor = Circuit(size, 1.0), torch.as_tensor(conductances).to(device)
         double, single = NodalTile(spec), NodalTile(spec, precision="float32")
         matrix, drive = circuit.matrix(conductances[0]), circuit.drive(np.eye(size))
 
@@ -170,15 +178,15 @@ def program(
         mine, short, theirs = np.median(times, 0)
         ratio = float(np.median(times[:, 2] / times[:, 0]))
         exact = circuit.currents(lu(ordering))
-        found = double.program(tensor).effective_conductances.numpy()
+        found = double.program(tensor).effective_conductances.cpu().numpy()
         errors.append(float(np.abs(found[0] - exact).max() / exact.max()))
-        speedup[str(size)] = round(ratio, 2)
+        speedup[str(size)], rates[str(size)] = round(ratio, 2), round(1 / mine, 1)
         saved[f"conductances_{size}"], saved[f"effective_{size}"] = conductances, found
         print(
             f"{f'{size}x{size} ({ordering})':<24}{1e3 * mine:>9.1f} ms{1e3 * short:>9.1f} ms{1e3 * theirs:>9.1f} ms"
             f"{ratio:>8.1f}{errors[-1]:>10.1e}"
         )
-    return speedup, errors
+    return speedup, rates, errors
 
 
 def beside_badcrossbar(
@@ -218,13 +226,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and inputs")
     parser.add_argument("--save", metavar="FILE.npz", help="inputs and predictions behind the figures")
+    parser.add_argument("--torch-device", default="cpu", help="where NodalTile computes; the others stay on the CPU")
     options = parser.parse_args()
+    device = options.torch_device
     repeats, inputs = (2, 2) if options.quick else (5, 16)
     generator = np.random.default_rng(0)
     saved: dict[str, np.ndarray] = {}
     errors, newton, residuals = [], {}, []
-    print(f"torch threads: {torch.get_num_threads()}")
-    speedup, program_errors = program(generator, repeats, options.quick, saved)
+    print(
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"torch threads: {torch.get_num_threads()}"
+    )
+    speedup, rates, program_errors = program(generator, repeats, options.quick, saved, device)
     errors += program_errors
     badcrossbar_found = beside_badcrossbar(np.random.default_rng(1), repeats, saved)
     print(f"\n{f'read, sinh {NONLINEARITY:g} /V, 64x64':<24}{'nodal':>12}{'Newton':>12}{'ratio':>8}{'residual':>10}")
@@ -241,16 +253,16 @@ def main() -> None:
             sense_resistance=ENDS,
         )
         circuit, model = Circuit(64, wire), NodalTile(spec, TOLERANCE)
-        tensor, driven = torch.as_tensor(conductances), torch.as_tensor(voltages)
+        tensor, driven = torch.as_tensor(conductances).to(device), torch.as_tensor(voltages).to(device)
         mine, theirs = [], []
         for _ in range(repeats):  # in turn, so that both see the same machine
             mine.append(best_time(partial(_read, model, tensor, driven), 5) / BATCH)
             theirs.append(best_time(partial(sparse_newton, circuit, conductances, voltages[:2]), 2) / 2)
         ratio = float(np.median(np.array(theirs) / np.array(mine)))
         exact, _ = sparse_newton(circuit, conductances, voltages[:inputs])
-        found = model.program(tensor)(driven).numpy()
+        found = model.program(tensor)(driven).cpu().numpy()
         errors.append(float(np.abs(found[:inputs] - exact).max() / np.abs(exact).max()))
-        residuals.append(kirchhoff_residual(spec, tensor, driven[:inputs], wire))
+        residuals.append(kirchhoff_residual(spec, tensor.cpu(), driven[:inputs].cpu(), wire))
         newton[f"64_{wire:g}ohm"] = round(ratio, 1)
         saved[f"voltages_{wire:g}ohm"], saved[f"currents_{wire:g}ohm"] = voltages, found
         print(
@@ -264,6 +276,7 @@ def main() -> None:
             json.dumps(
                 {
                     "program_speedup_over_sparse_lu": speedup,
+                    "programmed_tiles_per_second": rates,
                     "max_relative_error": max(errors),
                     "newton_speedup_over_sparse_newton": newton,
                     "newton_worst_residual": max(residuals),
