@@ -294,22 +294,14 @@ class AnalogLayer(nn.Module, ABC):
         self._generators = {}
 
     def at(self, time: float | str = 0.0, temperature: float | str | None = None, read: int = 0) -> Self:
-        """A copy that is read at this moment, as `network.at` makes one of a whole model.
+        """A copy that is read at this moment: arguments and errors are those of `network.at`, for a whole model."""
+        return copy.deepcopy(self).moved_to(Moment.of(time, temperature, read))
 
-        Args:
-            time: since the programming, "1 day" or [s].
-            temperature: since the programming, "350 K" or [K]; None: that of the tiles.
-            read: another number redraws the noise of the reads.
-
-        Raises:
-            ConfigError: no such time or temperature.
-            NotAvailable: a tile model that knows no other temperature.
-        """
-        moment = Moment.of(time, temperature, read)
+    def moved_to(self, moment: Moment) -> Self:
+        """This layer, read from now on at a moment at which its tiles can be; see `at`, which leaves it as it is."""
         self.hardware.tile_model(moment.temperature)  # fails before any work is done
-        moved = copy.deepcopy(self)
-        moved.read_at(moment)
-        return moved
+        self.read_at(moment)
+        return self
 
     def present_conductances(self) -> Tensor:
         """What a read finds at this moment, as `conductances` [S]; without the noise that is drawn at every read."""

@@ -68,9 +68,10 @@ class Lines:
         """In single precision."""
         return Lines(self.along_rows.float(), self.along_columns.float())
 
-    def drops(self, currents: Tensor) -> Tensor:
-        """R j [V] of cell currents (tiles, rows, inputs, cols) [A]."""
-        return self._add_columns((currents @ self.along_rows).flatten(2), currents, 1.0)
+    def drops(self, currents: Tensor, out: Tensor | None = None) -> Tensor:
+        """R j [V] of cell currents (tiles, rows, inputs, cols) [A]; to `out` if given."""
+        along = torch.matmul(currents, self.along_rows, out=out)
+        return self._add_columns(along.flatten(2), currents, 1.0)
 
     def voltages(self, driven: Tensor, currents: Tensor) -> Tensor:
         """V - R j [V] over the cells, driven (tiles, rows, inputs, 1) [V]."""
@@ -119,10 +120,7 @@ class Bare:
     conductances: None = None
 
     def respond(self, currents: Tensor, out: Tensor, room: Sequence[Tensor]) -> Tensor:
-        torch.mm(currents.view(-1, currents.shape[-1]), self.lines.along_rows, out=out.view(-1, out.shape[-1]))
-        along = self.lines.along_columns.expand(len(out), -1, -1)
-        out.view(*out.shape[:2], -1).baddbmm_(along, currents.view(*out.shape[:2], -1))
-        return out
+        return self.lines.drops(currents, out)
 
 
 # Least conductance of a line's cells on average, relative to the tile's, and of the tile's [S]: open cells count so.

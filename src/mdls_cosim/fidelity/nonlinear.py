@@ -110,11 +110,12 @@ class Linearised:
 
     def currents(self, driven: Tensor, room: Room) -> Tensor:
         """About the cells' currents (tiles, rows, inputs, cols) [A] under driven (tiles, rows, inputs, 1) [V]."""
-        conductances = self.chords if self.alike.conductances is None else self.alike.conductances
-        unhindered = conductances * driven.float()
-        if self.alike.conductances is None:
-            slopes = conductances.expand_as(unhindered).contiguous()
+        conductances = self.alike.conductances
+        if conductances is None:
+            unhindered = self.chords * driven.float()
+            slopes = self.chords.expand_as(unhindered).contiguous()
             return make_up(self.alike, slopes, unhindered, largest(unhindered), _LARGEST_REDUCTION, _MOST, room)
+        unhindered = conductances * driven.float()
         response, *others = room.arrays(3, unhindered)
         return unhindered - conductances * self.alike.respond(unhindered, response, others)
 

@@ -27,8 +27,7 @@ def at(model: nn.Module, time: float | str = 0.0, temperature: float | str | Non
     moment = Moment.of(time, temperature, read)
     moved = copied(model)
     for layer in analog_layers(moved).values():
-        layer.hardware.tile_model(moment.temperature)  # fails before any work is done
-        layer.read_at(moment)
+        layer.moved_to(moment)
     return moved
 
 
