@@ -119,6 +119,20 @@ def test_surrogates_predict_what_they_were_fitted_to(
     assert relative(surrogate.program(conductances)(voltages) - currents, currents) < missed
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in ARCHIVES.glob("surrogate-*.h5")))
+def test_a_surrogate_of_an_earlier_version_can_be_written_again(name: str, tmp_path: Path) -> None:
+    loaded = load(ARCHIVES / name)
+    whole, cols = loaded.spec.rows, loaded.spec.cols
+    for saved, shape in ((loaded, (whole, cols)), (loaded.for_tile(rows=2), (2, cols))):
+        path = tmp_path / f"{shape[0]}.h5"
+        saved.save(path)
+        again = load(path)
+        assert (again.spec.rows, again.spec.cols) == shape
+        assert again.domain == loaded.domain
+        if shape[0] == 2:
+            assert again.provenance.parents == (loaded.provenance.content_hash,)
+
+
 def test_a_pulse_surrogate_does_to_a_cell_what_its_pulses_did() -> None:
     surrogate = PulseSurrogate.load(ARCHIVES / "pulse-surrogate-1.h5", strict=True)
     dataset = Dataset.load(ARCHIVES / "dataset-1.1-pulses.h5")

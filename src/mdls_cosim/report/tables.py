@@ -23,16 +23,20 @@ class Table:
 
 
 def class_table(validation: Mapping[str, Any]) -> Table | None:
-    """RMS error by case class, with its interval if there is one. Names "conductances / inputs" make a grid."""
+    """RMS error by case class, with its interval if there is one, and a star for `unfitted` classes.
+
+    Names of the form "conductances / inputs" make a grid.
+    """
     classes = validation.get("classes") or {}
     if not classes:
         return None
-    told = {
-        name: with_interval(error, (validation.get("intervals") or {}).get(name)) for name, error in classes.items()
+    intervals, unfitted = validation.get("intervals") or {}, validation.get("unfitted") or ()
+    texts = {
+        name: with_interval(error, intervals.get(name)) + " *" * (name in unfitted) for name, error in classes.items()
     }
-    pairs = {tuple(name.split(" / ", 1)): text for name, text in told.items()}
+    pairs = {tuple(name.split(" / ", 1)): text for name, text in texts.items()}
     if any(len(pair) != 2 for pair in pairs):
-        return Table(("Case class", "RMS error"), tuple((words(name), text) for name, text in told.items()))
+        return Table(("Case class", "RMS error"), tuple((words(name), text) for name, text in texts.items()))
     tiles, inputs = (tuple(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
     rows = [(capital(words(tile)), *(pairs.get((tile, each), "–") for each in inputs)) for tile in tiles]
     return Table(("Conductances", *(f"{capital(words(each))} inputs" for each in inputs)), tuple(rows))
@@ -47,12 +51,15 @@ def with_interval(error: float, interval: Sequence[float] | None) -> str:
 
 
 def fitted_parameters(spec: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Name -> {"true", "fitted"} of the electrical parameters of a fitted tile and of the tile that was simulated.
+    """Name -> {"true", "fitted"} of the parameters that `surrogates.fit` determines from reads and I-V curves: the four
+    resistances, and the nonlinearity of a sinh cell. The parameters of other cells are taken as recorded.
 
-    Both are a TileSpec's `as_dict()`, SI; what the reference does not tell is None.
+    `spec` and `reference` are `as_dict()` of a TileSpec, SI. "true" is None where the reference does not have it.
     """
+    cell = spec.get("cell", {})
     fitted = {name: spec[name] for name in RESISTANCES if name in spec}
-    fitted |= {name: value for name, value in spec.get("cell", {}).items() if finite(value) is not None}
+    if cell.get("model") == "sinh" and "nonlinearity" in cell:
+        fitted["nonlinearity"] = cell["nonlinearity"]
     known = {**(reference or {}), **(reference or {}).get("cell", {})}
     return {name: {"true": known.get(name), "fitted": value} for name, value in fitted.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,8 +23,13 @@ def check_rising(where: str, span: tuple[float, float], unit: str) -> None:
         raise ConfigError("a range whose ends are swapped", where=where, value=f"{low:g} to {high:g} {unit}")
 
 
+InputSigns = Literal["positive", "negative", "both"]
+"""Signs of the row voltages of one read: all at 0 V or above, all at 0 V or below, or some of either sign."""
+INPUT_SIGNS: tuple[InputSigns, ...] = get_args(InputSigns)
+
+
 class Domain(Config):
-    """Ranges seen by the fit; absent means unlimited."""
+    """Ranges and classes seen by the fit; absent means unlimited, for classes also "not recorded"."""
 
     rows: LineCount | None = None
     """Row lines of the fitted tile; fewer are inside."""
@@ -39,6 +44,18 @@ class Domain(Config):
     (`ProgrammedSurrogate.reach`)."""
     temperature: Temperature | None = None
     """Of the tile [K]."""
+    input_signs: tuple[InputSigns, ...] | None = None
+    """Signs of the fitted inputs; reads of other signs are outside. Absent for ohmic cells, which superpose."""
+    conductance_classes: tuple[str, ...] | None = None
+    """Classes of conductances in the fitted data (`characterize.patterns`)."""
+    input_classes: tuple[str, ...] | None = None
+    """Classes of inputs in the fitted data."""
+
+    def covers(self, conductance_class: str, input_class: str) -> bool:
+        """Whether the fit saw this pair of classes; True where the classes were not recorded."""
+        return (self.conductance_classes is None or conductance_class in self.conductance_classes) and (
+            self.input_classes is None or input_class in self.input_classes
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

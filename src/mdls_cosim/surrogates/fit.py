@@ -17,7 +17,7 @@ from mdls_cosim.errors import ConvergenceError, InputError, MdlsError, NotAvaila
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.provenance import tool_versions
 from mdls_cosim.store import Array
-from mdls_cosim.surrogates.domain import Domain, HeldOutError
+from mdls_cosim.surrogates.domain import INPUT_SIGNS, Domain, HeldOutError, InputSigns
 from mdls_cosim.surrogates.linear import LinearSurrogate
 from mdls_cosim.surrogates.parameters import (
     Curves,
@@ -110,6 +110,9 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         input_voltage=amplitude,
         cell_voltage=reached_voltage(model, conductances, voltages, currents, amplitude),
         temperature=spec.temperature,
+        input_signs=_input_signs(spec, voltages, amplitude),
+        conductance_classes=_seen(dataset, "conductance_classes", classes),
+        input_classes=_seen(dataset, "input_classes", inputs),
     )
     tools = {
         **tool_versions(),
@@ -368,6 +371,40 @@ def _amplitude(dataset: Dataset, voltages: Tensor) -> float:
     """The voltage that inputs were drawn up to [V], or where the Dataset does not say, the largest that was drawn."""
     planned = (dataset.config.get("read") or {}).get("voltage") or 0.0
     return max(float(planned), float(voltages.abs().max()))
+
+
+def _input_signs(spec: TileSpec, voltages: Tensor, amplitude: float) -> tuple[InputSigns, ...] | None:
+    """Signs of the fitted inputs; None where currents of ohmic cells superpose, so that signs do not matter.
+
+    Of cells whose current is odd in the voltage, inputs of one sign stand for those of the other.
+    """
+    law = cell_law(spec)
+    if law.linear:
+        return None
+    up, down = (voltages > 0).any(-1), (voltages < 0).any(-1)
+    seen = {"positive": bool((up & ~down).any()), "negative": bool((down & ~up).any()), "both": bool((up & down).any())}
+    if seen["positive"] != seen["negative"] and _is_odd(spec, amplitude):
+        seen["positive"] = seen["negative"] = True
+    return tuple(signs for signs in INPUT_SIGNS if seen[signs])
+
+
+def _is_odd(spec: TileSpec, amplitude: float) -> bool:
+    """Whether I(-V) = -I(V) within rounding, up to `amplitude` [V], at the ends of the device's range."""
+    device = spec.device
+    if device is None:
+        return False
+    low, high = (float(end) for end in device.conductance_range(spec.reference_voltage))
+    ends = torch.tensor([max(low, 1e-9), min(high, 1.0)], dtype=torch.float64)
+    state = torch.as_tensor(device.state_for(ends, spec.reference_voltage))[:, None]
+    voltage = torch.linspace(0.1, 1.0, 7, dtype=torch.float64) * amplitude
+    forward, backward = (torch.as_tensor(device.current(sign * voltage, state)) for sign in (1, -1))
+    return bool(torch.allclose(forward, -backward, rtol=1e-9, atol=0.0))
+
+
+def _seen(dataset: Dataset, plan: str, codes: np.ndarray) -> tuple[str, ...] | None:
+    """Names of the classes with these codes; None where the Dataset does not record them."""
+    names = (dataset.config.get("read") or {}).get(plan)
+    return None if not names else tuple(names[code] for code in np.unique(codes))
 
 
 def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> np.ndarray:

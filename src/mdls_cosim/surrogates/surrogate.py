@@ -19,7 +19,7 @@ from mdls_cosim.fidelity.elimination import Wires
 from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.provenance import Provenance, content_hash
 from mdls_cosim.quantities import format_quantity
-from mdls_cosim.surrogates.domain import Domain, Guarded, HeldOutError
+from mdls_cosim.surrogates.domain import INPUT_SIGNS, Domain, Guarded, HeldOutError
 from mdls_cosim.tiles import TileSpec
 
 ENCODING_TYPE = "mdls_cosim.surrogate"
@@ -29,7 +29,7 @@ _OWN_DRIVE_VERSION = "1"
 
 # Data sit exactly on the edges of the ranges that they set.
 _EDGE = 1e-6
-_LIMITS = ("conductance", "size", "temperature", "input voltage", "cell voltage")
+_LIMITS = ("conductance", "size", "temperature", "input voltage", "input sign", "cell voltage")
 # Temperatures within this of the fitted one count as equal [K].
 _KELVIN = 1.0
 
@@ -127,8 +127,17 @@ class Surrogate(Guarded, TileModel):
         Raises:
             StoreError: the file cannot be written.
         """
-        attributes = {**self._config(), "provenance": self.provenance.as_dict()}
+        attributes = {**self._config(), "provenance": self._own_provenance().as_dict()}
         store.write(Path(path), store.Group(ENCODING_TYPE, self.encoding_version, attributes, {}, {}))
+
+    def _own_provenance(self) -> Provenance:
+        """The provenance of what would be written now: that of the fit, or of a change of it (`for_tile`, a file of an
+        earlier version that lacks fields), whose parent the fit is."""
+        origin = self.provenance
+        changed = Provenance.create({}, self._config(), seed=origin.seed, tools=origin.tools, parents=origin.parents)
+        if changed.content_hash == origin.content_hash:
+            return origin
+        return changed.replace(parents=(origin.content_hash,))
 
     @classmethod
     def _from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
@@ -181,7 +190,7 @@ class ProgrammedSurrogate(Programmed):
     Attributes:
         reads: inputs asked for so far, one for every tile and vector, be it for currents, power or cell voltages.
         outside: how many cells (`conductance`) and tiles (`size`, `temperature`) were programmed and how many reads
-            (`input voltage`, `cell voltage`) were asked for outside the domain.
+            (`input voltage`, `input sign`, `cell voltage`) were asked for outside the domain.
     """
 
     def __init__(self, surrogate: Surrogate, conductances: Tensor, own_shares: Tensor | None) -> None:
@@ -197,6 +206,7 @@ class ProgrammedSurrogate(Programmed):
         self._line = 0.0 if surrogate.encoding_version == _OWN_DRIVE_VERSION else _line_resistance(surrogate.spec)
         self._most: float | None = None  # from the first read on
         spec, tiles = surrogate.spec, conductances.shape[:-2].numel()
+        self._unseen_signs = set() if domain.input_signs is None else set(INPUT_SIGNS) - set(domain.input_signs)
         self._tiles, self._inside = tiles, self._least_limit()
         if domain.conductances is not None:
             low, high = domain.conductances
@@ -224,9 +234,9 @@ class ProgrammedSurrogate(Programmed):
 
     @property
     def largest_voltage(self) -> float:
-        """Rows up to this voltage [V], all of one sign, certainly stay within the domain. Of rows of both signs
-        `watch` tells."""
-        return self._inside
+        """Rows up to this voltage [V], all of one sign, certainly stay within the domain: 0 V where the fit has not
+        seen every sign. `watch` checks the others."""
+        return 0.0 if self._unseen_signs else self._inside
 
     def _tell(self, limit: str, count: int, value: str, allowed: str) -> None:
         self.outside[limit] += count
@@ -252,7 +262,8 @@ class ProgrammedSurrogate(Programmed):
         """
         if largest is None:
             largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
-        if largest <= self._inside and voltages.ndim == 2 and not self._rises(voltages, currents):
+        inside = largest <= self._inside and not self._unseen_signs
+        if inside and voltages.ndim == 2 and not self._rises(voltages, currents):
             self.reads += self._tiles * len(voltages)  # nothing to look for
         else:
             with torch.no_grad():
@@ -310,6 +321,8 @@ class ProgrammedSurrogate(Programmed):
         tiles = torch.broadcast_shapes(voltages.shape[:-2], self.conductances.shape[:-2])
         copies = tiles.numel() // max(1, voltages.shape[:-2].numel())  # a vector broadcast to several tiles
         self.reads += tiles.numel() * voltages.shape[-2]
+        if self._unseen_signs:
+            self._count_signs(voltages, copies)
         for limit, allowed, largest in (
             ("input voltage", self.domain.input_voltage, voltages.abs().amax(-1)),
             ("cell voltage", self.domain.cell_voltage, None if currents is None else self.reach(voltages, currents)),
@@ -319,6 +332,14 @@ class ProgrammedSurrogate(Programmed):
             count = int((largest > allowed * (1 + _EDGE)).sum()) * (copies if limit == "input voltage" else 1)
             if count:
                 self._tell(limit, count, f"{float(largest.max()):.4g} V", f"{allowed:.4g} V of either sign")
+
+    def _count_signs(self, voltages: Tensor, copies: int) -> None:
+        """Counts reads of signs that the fit has not seen; a read at 0 V has none."""
+        up, down = (voltages > 0).any(-1), (voltages < 0).any(-1)
+        reads = {"positive": up & ~down, "negative": down & ~up, "both": up & down}
+        for signs in sorted(self._unseen_signs):
+            if count := copies * int(reads[signs].sum()):
+                self._tell("input sign", count, signs, f"of the fit: {', '.join(self.domain.input_signs or ())}")
 
 
 def _line_resistance(spec: TileSpec) -> float:

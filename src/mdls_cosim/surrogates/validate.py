@@ -13,13 +13,15 @@ from torch import Tensor
 from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, read_tiles
 from mdls_cosim.errors import InputError
 from mdls_cosim.spice import Engine
+from mdls_cosim.surrogates.domain import Domain
 from mdls_cosim.surrogates.fit import class_errors, class_names
 from mdls_cosim.surrogates.surrogate import Surrogate
 
 # Keeps the draws apart from those of every characterization, whatever seed the user picks.
 _STREAM = 0x76616C
 
-_LEAST_TILES = 2  # of one nobody knows how tiles differ
+# Of two tiles the interval spans many decades (Student's t with one degree of freedom), which informs nobody.
+_LEAST_TILES = 3
 _CONFIDENCE = 0.95
 
 # What an unfitted, exact surrogate may differ from ngspice by: its own solver's tolerances.
@@ -36,7 +38,9 @@ class Validation:
     size: tuple[int, int]
     """Rows and columns of the tiles."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % of each class's error, from how it scatters between tiles; of classes of two tiles and more."""
+    """95 % of each class's error, from how it scatters between tiles; of classes of three tiles and more."""
+    domain: Domain = field(default_factory=Domain)
+    """Of the surrogate: the recorded bound was measured on its classes only."""
 
     @property
     def worst(self) -> float:
@@ -48,6 +52,36 @@ class Validation:
     def passed(self) -> bool:
         """Every class has an error, and none is beyond the recorded bound."""
         return self.worst <= self.bound
+
+    @property
+    def unfitted(self) -> frozenset[str]:
+        """Classes that the data of the fit did not hold."""
+        return frozenset(name for name in self.classes if not self.domain.covers(*_pair(name)))
+
+    @property
+    def worst_fitted(self) -> float | None:
+        """Error of the worst class that was fitted; None where none of them was drawn."""
+        errors = [error for name, error in self.classes.items() if name not in self.unfitted]
+        if not errors:
+            return None
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
+
+    @property
+    def missing_classes(self) -> dict[str, tuple[str, ...]]:
+        """Keys of the table [read] and the classes to add to them, for the unfitted classes beyond the bound."""
+        pairs = [_pair(name) for name in sorted(self.unfitted) if not self.classes[name] <= self.bound]
+        fitted = {"conductance_classes": self.domain.conductance_classes, "input_classes": self.domain.input_classes}
+        missing = {
+            key: tuple(dict.fromkeys(pair[side] for pair in pairs if seen is not None and pair[side] not in seen))
+            for side, (key, seen) in enumerate(fitted.items())
+        }
+        return {key: classes for key, classes in missing.items() if classes}
+
+
+def _pair(name: str) -> tuple[str, str]:
+    """Conductance class and input class of "uniform / dense"."""
+    conductance_class, _, input_class = name.partition(" / ")
+    return conductance_class, input_class
 
 
 def validate(
@@ -97,7 +131,7 @@ def validate(
     classes = class_errors(missed, currents, names)
     bound = _EXACT_BOUND if surrogate.error is None else surrogate.error.bound
     intervals = _intervals(missed, currents, names)
-    return Validation(classes, bound, cases, (spec.rows, spec.cols), intervals)
+    return Validation(classes, bound, cases, (spec.rows, spec.cols), intervals, surrogate.domain)
 
 
 def _intervals(missed: Tensor, currents: Tensor, names: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -154,7 +154,11 @@ class TestValidate:
         def validate(surrogate: object, **asked: Any) -> Validation:
             asked["progress"](4, 4)
             answer.update(asked)
-            return Validation({"uniform / dense": answer["worst"]}, bound=0.0024, cases=asked["cases"], size=(16, 32))
+            classes, domain = (
+                {"uniform / dense": answer["worst"], **answer.get("more", {})},
+                answer.get("domain", Domain()),
+            )
+            return Validation(classes, bound=0.0024, cases=asked["cases"], size=(16, 32), domain=domain)
 
         monkeypatch.setattr(surrogates, "validate", validate)
         return answer
@@ -178,6 +182,17 @@ class TestValidate:
         code, said, _ = run("validate", surrogate_file)
         assert code == 1
         assert said.splitlines()[-1].startswith("Not valid: ")
+
+    def test_classes_that_were_not_fitted(self, answer: dict[str, Any], surrogate_file: Path) -> None:
+        answer |= {"more": {"clustered / dense": 0.012}, "domain": Domain(conductance_classes=("uniform",))}
+        code, said, _ = run("validate", surrogate_file)
+        text = " ".join(said.split())
+        assert code == 1
+        assert "1.20 % *" in text.replace("\u00a0", " ")
+        assert "Not valid for classes that were not fitted: the worst of them shows 1.20 %" in text.replace(
+            "\u00a0", " "
+        )
+        assert 'conductance_classes += ["clustered"]' in text
 
     def test_dataset_is_no_surrogate(self, dataset_file: Path) -> None:
         code, _, complaint = run("validate", dataset_file)

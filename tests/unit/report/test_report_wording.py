@@ -100,5 +100,16 @@ def test_fitted_parameters_pair_the_tile_with_its_reference() -> None:
     assert fitted_parameters(fitted, None)["nonlinearity"] == {"true": None, "fitted": 3.1}
 
 
+def test_only_parameters_that_reads_determine_are_listed_as_fitted() -> None:
+    cell = {"model": "vteam", "on_resistance": 1e3, "activation_energy": 0.0, "nonlinearity": 2.0}
+    assert list(fitted_parameters({"sense_resistance": 9.9, "cell": cell}, None)) == ["sense_resistance"]
+
+
+def test_classes_that_were_not_fitted_are_marked() -> None:
+    table = class_table({"classes": {"a / b": 0.01, "a / c": 0.02}, "unfitted": {"a / c"}})
+    assert table is not None
+    assert table.rows == (("A", "1.00\u00a0%", "2.00\u00a0% *"),)
+
+
 def test_empty_settings_are_no_table() -> None:
     assert settings_table({}) is None

@@ -133,7 +133,7 @@ def tensor(*values) -> torch.Tensor:
 
 
 def outside(**counts: int) -> dict[str, int]:
-    names = ("conductance", "size", "temperature", "input voltage", "cell voltage")
+    names = ("conductance", "size", "temperature", "input voltage", "input sign", "cell voltage")
     return {name: counts.get(name.replace(" ", "_"), 0) for name in names}
 
 
