@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from mdls_cosim.calibrate.measurement import LevelTable
 from mdls_cosim.calibrate.result import Calibration, Value
 from mdls_cosim.devices import Device
 from mdls_cosim.devices.variability import FiniteStates, ProgrammingError, Variability
 from mdls_cosim.errors import InputError
+from mdls_cosim.quantities import format_quantity
 
 LEAST_REPEATS = 3
 """Measurements of a level: fewer give no spread."""
 _DEGREES = (0, 1, 2, 3)
+_POSITIVE = 7
+"""Degree of the polynomial that is non-negative by construction: the most that `ProgrammingError` holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +56,7 @@ def fit_levels(table: LevelTable, *, bootstrap: int = 500, seed: int = 0) -> Lev
     """Levels and spreads of `table`, and a polynomial sigma(G) through the spreads.
 
     Weighted least squares: the spread of n measurements is known to 1/sqrt(2 (n - 1)) of itself. The degree, at most
-    3, is the one of the least Akaike criterion, corrected for small numbers. Intervals: quantiles over `bootstrap`
+    3, is the one of the least Akaike criterion. Intervals: quantiles over `bootstrap`
     tables drawn from the measurements of each level with replacement.
 
     Raises:
@@ -94,6 +99,7 @@ def fit_levels(table: LevelTable, *, bootstrap: int = 500, seed: int = 0) -> Lev
     if overlap.any():
         notes.append(f"{int(overlap.sum())} of {len(overlap)} neighbouring levels lie within one spread of each other")
     fitted = _spread(coefficients, means, scale)
+    notes += _missed(spreads, fitted, counts, means)
     return LevelFit(
         means, spreads, counts, scale, coefficients,
         {f"p{power}": (float(low), float(high)) for power, (low, high) in enumerate(bounds.T)},
@@ -156,21 +162,65 @@ def _weights(spreads: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _polynomial(shares: np.ndarray, spreads: np.ndarray, counts: np.ndarray, degree: int) -> np.ndarray:
-    return np.polynomial.polynomial.polyfit(shares, spreads, degree, w=_weights(spreads, counts))
+    """Weighted least-squares coefficients, lowest power first; of degree `_POSITIVE` with no negative spread between
+    the levels: the coefficients of its Bernstein form are held at zero or above."""
+    if degree < _POSITIVE:
+        return np.polynomial.polynomial.polyfit(shares, spreads, degree, w=_weights(spreads, counts))
+    low, high = float(shares.min()), float(shares.max())
+    powers = np.arange(degree + 1)
+    binomials = np.array([math.comb(degree, power) for power in powers])
+    part = ((shares - low) / (high - low))[:, None]
+    weights = _weights(spreads, counts)
+    basis = binomials * part**powers * (1 - part) ** (degree - powers)
+    found, _ = nnls(basis * weights[:, None], spreads * weights)
+    up, down = np.polynomial.Polynomial([-low, 1]), np.polynomial.Polynomial([high, -1])
+    terms = (
+        float(value * binomial) * up ** int(power) * down ** int(degree - power)
+        for value, binomial, power in zip(found, binomials, powers, strict=True)
+        if value
+    )
+    total = sum(terms, np.polynomial.Polynomial([0.0])) / (high - low) ** degree
+    return np.pad(total.coef, (0, degree + 1 - len(total.coef)))
 
 
 def _degree(shares: np.ndarray, spreads: np.ndarray, counts: np.ndarray) -> int:
-    """Of the polynomial with the least corrected Akaike criterion; its chi square is known, as the weights are."""
-    number = len(shares)
+    """Degree of the polynomial with the least Akaike criterion, at most the number of levels less one.
+
+    The likelihood is that of standard deviations of normal draws, sum of (n - 1) (ln sigma + spread^2/(2 sigma^2)):
+    its only unknowns are the coefficients, so two levels are enough for a straight line. A polynomial that falls
+    below half of the least spread between the lowest and the highest level is left out; the non-negative one of
+    degree `_POSITIVE` then competes in its place.
+    """
+    between = np.linspace(shares.min(), shares.max(), 201)
+    floor = max(spreads.min(), 1e-3 * spreads.mean())
     criteria = {}
-    for degree in _DEGREES:
-        terms = degree + 1
-        if number - terms - 1 < 1:
-            break
-        fitted = np.polynomial.polynomial.polyval(shares, _polynomial(shares, spreads, counts, degree))
-        chi = np.sum((_weights(spreads, counts) * (spreads - fitted)) ** 2)
-        criteria[degree] = chi + 2 * terms + 2 * terms * (terms + 1) / (number - terms - 1)
-    return min(criteria, key=lambda degree: criteria[degree]) if criteria else 0
+    degrees = list(_DEGREES[: len(shares)])
+    for degree in degrees:
+        coefficients = _polynomial(shares, spreads, counts, degree)
+        dips = np.polynomial.polynomial.polyval(between, coefficients).min() < 0.5 * floor
+        if 0 < degree < _POSITIVE and dips:
+            if _POSITIVE not in degrees:
+                degrees.append(_POSITIVE)
+            continue
+        sigma = np.maximum(np.polynomial.polynomial.polyval(shares, coefficients), 0.1 * floor)
+        minus_log = np.sum((counts - 1) * (np.log(sigma) + (np.maximum(spreads, floor) / sigma) ** 2 / 2))
+        terms = min(degree + 1, len(shares))
+        criteria[degree] = 2 * minus_log + 2 * terms
+    return min(criteria, key=lambda degree: criteria[degree])
+
+
+def _missed(spreads: np.ndarray, fitted: np.ndarray, counts: np.ndarray, means: np.ndarray) -> list[str]:
+    """A note where the polynomial misses the spread of a level by more than a fifth and four standard errors."""
+    ratio = np.maximum(fitted, 1e-300) / np.maximum(spreads, 1e-300)
+    missed = (np.abs(ratio - 1) > 0.2) & (np.abs(ratio - 1) * np.sqrt(2 * (counts - 1)) > 4)
+    if not missed.any():
+        return []
+    worst = int(np.argmax(np.where(missed, np.abs(np.log(ratio)), 0.0)))
+    return [
+        f"sigma(G) misses the spread of {int(missed.sum())} of {len(spreads)} levels by more than 20 %; worst: "
+        f"{format_quantity(fitted[worst], 'S', 3)} for {format_quantity(spreads[worst], 'S', 3)} at "
+        f"{format_quantity(means[worst], 'S', 3)}"
+    ]
 
 
 def _spread(coefficients: np.ndarray, conductances: np.ndarray, scale: float) -> np.ndarray:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mdls_cosim.calibrate import LevelTable
+from mdls_cosim.calibrate import LevelTable, read_measurement
 from mdls_cosim.calibrate.levels import calibrate_levels, fit_levels
 from mdls_cosim.devices import Ohmic
 from mdls_cosim.devices.variability import FiniteStates, ProgrammingError, Variability
+from mdls_cosim.devices.variability.effect import Programming
+from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import InputError
+
+CASES = Path(__file__).parents[2] / "cases/circuit"
 
 MEANS = np.linspace(5e-6, 40e-6, 8)
 
@@ -84,3 +90,44 @@ def test_what_cannot_be() -> None:
         fit_levels(LevelTable("x", table.levels, MEANS[table.levels // 3]))
     with pytest.raises(InputError, match="negative"):
         LevelTable("x", table.levels, -table.conductances)
+
+
+def test_two_levels_keep_both_spreads() -> None:
+    # 50 readings each, drawn with 0.30 uS about 1 uS and 10 uS about 100 uS.
+    (table,), _ = read_measurement(CASES / "D25-binary.csv")
+    assert isinstance(table, LevelTable)
+    fit = fit_levels(table, bootstrap=50)
+    assert fit.spread(np.array([1e-6, 100e-6])) == pytest.approx([0.30e-6, 10e-6], rel=0.2)
+    error = calibrate_levels(table, Ohmic(), 50, 0).variability.effects[1]  # pyright: ignore[reportOptionalMemberAccess]
+    assert isinstance(error, ProgrammingError)
+    written = error.program(np.full(4000, 100e-6), Randomness(0), Programming((1e-6, 100e-6), 0, 0)).conductances
+    assert np.std(written) == pytest.approx(10e-6, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("means", "spreads"),
+    [
+        ((1, 100), (10, 0.3)),
+        ((1, 10, 100), (0.3, 1, 10)),
+        ((1, 50, 100), (0.3, 10, 0.3)),
+        ((1, 50, 100), (0.3, 0.3, 10)),
+        ((5, 10, 20), (0.1, 0.1, 2)),
+        ((1, 50, 100), (10, 0.3, 10)),
+    ],
+)
+def test_few_levels_of_very_different_spreads(means: tuple[float, ...], spreads: tuple[float, ...]) -> None:
+    generator = np.random.default_rng(3)
+    level = np.repeat(np.arange(len(means)), 60)
+    drawn = generator.standard_normal((len(means), 60))
+    drawn = (drawn - drawn.mean(axis=1, keepdims=True)) / drawn.std(axis=1, ddof=1, keepdims=True)
+    found = 1e-6 * (50 + np.array(means)[:, None] + np.array(spreads)[:, None] * drawn).ravel()
+    fit = fit_levels(LevelTable("levels", level, found), bootstrap=0)
+    assert fit.spread(fit.levels) == pytest.approx(1e-6 * np.array(spreads), rel=0.2)
+    between = fit.spread(np.linspace(fit.levels[0], fit.levels[-1], 200))
+    assert between.min() > 0.4e-6 * min(spreads)
+    assert not any("misses" in note for note in fit.notes)
+
+
+def test_a_spread_that_no_polynomial_follows_is_noted() -> None:
+    fit = fit_levels(measured(0, 200, lambda g: np.where(np.abs(g - 20e-6) < 1e-7, 5e-6, 1e-8)), bootstrap=0)
+    assert any("sigma(G) misses the spread of" in note for note in fit.notes)
