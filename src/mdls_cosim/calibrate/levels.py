@@ -194,7 +194,7 @@ def _degree(shares: np.ndarray, spreads: np.ndarray, counts: np.ndarray) -> int:
     between = np.linspace(shares.min(), shares.max(), 201)
     floor = max(spreads.min(), 1e-3 * spreads.mean())
     criteria = {}
-    degrees = list(_DEGREES[: len(shares)])
+    degrees: list[int] = list(_DEGREES[: len(shares)])
     for degree in degrees:
         coefficients = _polynomial(shares, spreads, counts, degree)
         dips = np.polynomial.polynomial.polyval(between, coefficients).min() < 0.5 * floor
