@@ -7,12 +7,21 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mdls_cosim.errors import ConfigError
+from mdls_cosim.text_files import MEGABYTE, read_text_file
+
+LARGEST_TOML = 2 * MEGABYTE
+"""Size of a TOML file that is read [bytes]."""
+
+# tomllib takes time and memory of the square of the number of parts of a dotted key: 100,000 parts are 14 GB.
+_MOST_PARTS = 100
+_LONG_KEY = re.compile(
+    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % _MOST_PARTS
+)
 
 _TEXT = {"text": True}  # the validation context in which quantities must carry their unit
 
@@ -86,24 +95,37 @@ def load_toml(path: str | os.PathLike[str], model: type[ConfigType]) -> ConfigTy
     return model.from_text_dict(read_toml(path), where, folder=os.path.dirname(os.path.abspath(where)))
 
 
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The tables of the TOML file `path`, unchecked; ConfigError names file and line."""
-    where = os.fspath(path)
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=where) from None
-    except UnicodeDecodeError:
-        raise ConfigError("not a text file", where=where, limit="TOML in UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", where=where, limit="a TOML file") from error
+def read_toml(path: str | os.PathLike[str], what: str = "the TOML file") -> dict[str, Any]:
+    """The tables of the TOML file `path`, unchecked; ConfigError names file and line.
+
+    Args:
+        path: of a regular file of at most LARGEST_TOML bytes.
+        what: the file is, for the messages.
+    """
+    found = read_text_file(path, what, largest=LARGEST_TOML, error=ConfigError)
+    return parse_toml(found.text, found.path)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The tables of a TOML text; `where` (a file) opens the place that a ConfigError names."""
+    if len(text) > LARGEST_TOML:
+        raise ConfigError("a TOML text that is too large", where=where, value=len(text), limit=LARGEST_TOML)
+    if long := _LONG_KEY.search(text):
+        line = text.count("\n", 0, long.start()) + 1
+        raise ConfigError(
+            "TOML syntax: a key of too many parts", where=f"{where}, line {line}", limit=f"{_MOST_PARTS} parts"
+        )
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError("TOML syntax: too deeply nested", where=where, hint="Nest fewer arrays and tables") from None
+    except ValueError as error:  # also a number of more digits than Python converts
         position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        if position is None and not isinstance(error, tomllib.TOMLDecodeError):
+            raise ConfigError("TOML syntax: a number that is too long", where=where) from None
         line = (position and position[1]) or text.count("\n") + 1
         what = str(error)[: position.start()] if position else str(error)
-        raise ConfigError(f"TOML syntax: {what}", where=f"{where}, line {line}") from None
+        raise ConfigError(f"TOML syntax: {what[:120]}", where=f"{where}, line {line}") from None
 
 
 def _config_error(error: ValidationError, data: Any, prefix: str) -> ConfigError:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mdls_cosim.config import Config, load_toml
+from mdls_cosim.config import LARGEST_TOML, Config, load_toml
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import InverseVoltage, Resistance
 
@@ -177,7 +177,11 @@ def test_a_toml_file_loads(tmp_path):
         ("[tile]\nrows = \n", ", line 2", "TOML syntax: Invalid value"),
         ("[tile]\nrows = 1\nrows = 2\n", ", line 3", "TOML syntax: Cannot overwrite a value"),
         ("[tile]\n\nrows = [1,\n", ", line 4", "TOML syntax"),
-        (b"\xff\xfe", "", "not a text file"),
+        (b"\x89HDF\r\n\x1a\n\0", "", "not a text file"),
+        ("tile = " + "[" * 5000, "", "too deeply nested"),
+        ("tile = " + "9" * 5000, "", "a number that is too long"),
+        ("\n" + ".".join(["tile"] * 100_000) + " = 1", ", line 2", "a key of too many parts"),
+        ("# " + "x" * LARGEST_TOML, "", "too large"),
     ],
 )
 def test_an_error_in_a_toml_file_names_the_file_and_the_place(tmp_path, text, where, said):
@@ -185,6 +189,13 @@ def test_an_error_in_a_toml_file_names_the_file_and_the_place(tmp_path, text, wh
     error = refused(lambda: Experiment.load_toml(path))
     assert error.where == f"{path}{where}"
     assert said in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_toml_of_other_systems_is_read(tmp_path, encoding, end):
+    text = end.join(["# 20 µS", "[tile]", "rows = 3", 'row_line_resistance = "2 ohm"', ""])
+    assert Experiment.load_toml(toml(tmp_path, text.encode(encoding))).tile == Tile(rows=3, row_line_resistance=2.0)
 
 
 def test_what_is_no_toml_file_is_refused(tmp_path):

@@ -21,15 +21,17 @@ Cell = Annotated[
 
 
 def check_input(path: Path) -> Path:
-    """`path` if it is a file.
+    """`path` if it is a regular file.
 
     Raises:
-        StoreError: it is missing, or a folder.
+        StoreError: it is missing, a folder, a named pipe or a device.
     """
     if path.is_dir():
         raise StoreError("a file is needed, and this is a folder", where=str(path))
     if not path.exists():
         raise StoreError("no such file", where=str(path))
+    if not path.is_file():
+        raise StoreError("a regular file is needed, and this is a pipe or a device", where=str(path))
     return path
 
 

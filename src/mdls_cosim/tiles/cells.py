@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from mdls_cosim.config import Config
+from mdls_cosim.config import Config, read_toml
 from mdls_cosim.devices import (
     AnyDevice,
     AnySelector,
@@ -26,6 +25,12 @@ from mdls_cosim.devices import (
 from mdls_cosim.errors import ConfigError, DeckError
 from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
+from mdls_cosim.text_files import MEGABYTE, read_bytes, read_text_file
+
+LARGEST_CELL = MEGABYTE
+"""Size of the text of a user's subcircuit [bytes]."""
+LARGEST_OSDI = 256 * MEGABYTE
+"""Size of a compiled Verilog-A model [bytes]."""
 
 
 class SelectorCell(Config):
@@ -123,12 +128,9 @@ class SubcircuitCell(Config):
         given = dict(data)
         folder = (info.context or {}).get("folder", "")
         path = Path(folder) / str(given.pop("file"))
-        text = _read(path, "the subcircuit of the cell")
+        text = read_text_file(path, "the subcircuit of the cell", largest=LARGEST_CELL, error=ConfigError).text
         beside = path.with_suffix(".toml")
-        try:
-            declared = tomllib.loads(_read(beside, "the declaration of the cell's pins and state"))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"TOML syntax: {error}", where=str(beside)) from None
+        declared = read_toml(beside, "the declaration of the cell's pins and state")
         # Checked here, so that what is wrong is said to be in that file.
         if isinstance(declared.get("state"), dict):
             declared["state"] = StateDeclaration.from_text_dict(declared["state"], f"{beside}, state")
@@ -140,12 +142,8 @@ class SubcircuitCell(Config):
         if isinstance(declared.get("osdi"), str):
             compiled = (path.parent / declared["osdi"]).resolve()
             declared["osdi"] = str(compiled)
-            try:
-                declared["osdi_hash"] = f"sha256:{hashlib.sha256(compiled.read_bytes()).hexdigest()}"
-            except OSError as error:
-                raise ConfigError(
-                    f"the compiled Verilog-A model of the cell cannot be read ({error.strerror})", where=str(compiled)
-                ) from None
+            content = read_bytes(compiled, "the compiled Verilog-A model", largest=LARGEST_OSDI, error=ConfigError)
+            declared["osdi_hash"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
         return {"subcircuit": path.stem, **declared, **given, "text": text}
 
     @model_validator(mode="after")
@@ -231,11 +229,3 @@ def hysteretic(cell: AnyCell) -> bool:
 def selector_of(cell: AnyCell) -> Selector | None:
     """The selector of a cell, if any."""
     return cell.selector if isinstance(cell, SelectorCell) else None
-
-
-def _read(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"{what} cannot be read ({reason})", where=str(path)) from None
