@@ -73,6 +73,10 @@ class DomainWarning(UserWarning):
     """The first use outside the domain that a model was fitted on; further ones are counted."""
 
 
+class ConversionWarning(UserWarning):
+    """A conversion of a network that leaves out what was probably meant to be on tiles."""
+
+
 class ConvergenceError(MdlsError):
     """An iteration that did not reach its tolerance; `failed` lists the indices of the inputs it failed for."""
 

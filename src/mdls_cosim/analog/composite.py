@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from torch import nn
-from torch.nn.utils import parametrize
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
+from mdls_cosim.analog.alterations import alteration, reparametrised
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
 from mdls_cosim.analog.linear import AnalogLinear
+from mdls_cosim.analog.plain_attributes import plain_attributes, substituted
 from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
 
 
@@ -94,7 +91,7 @@ def matrix(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
 def open_composites(model: nn.Module) -> dict[Composite, nn.Module]:
     """Opens everything in `model` of the kinds of `Composite`, in place; what was there before, the outer ones first.
 
-    `model` itself stays. What carries hooks or parametrisations, which would be lost, stays too.
+    `model` itself stays. What was altered in a way that would be lost, as by hooks, stays too.
     """
     originals: dict[Composite, nn.Module] = {}
     while True:
@@ -112,40 +109,21 @@ def openable(module: nn.Module) -> bool:
     """Whether `module` is one of the kinds of `Composite`, and nothing in it would be lost."""
     if type(module) not in Composite.kinds:
         return False
-    return not has_hooks(module) and reparametrised(module) is None
-
-
-_UNDONE_BY: dict[type, str] = {
-    BasePruningMethod: "is pruned by a hook, which would be lost; torch's prune.remove makes plain weights of it",
-    WeightNorm: "is normalised by a hook, which would be lost; torch's remove_weight_norm makes plain ones",
-    SpectralNorm: "is normalised by a hook, which would be lost; torch's remove_spectral_norm makes plain ones",
-}
-
-
-def reparametrised(module: nn.Module) -> str | None:
-    """How `module`, or a part of it, makes its weights anew at every call, and what ends that; None: it does not."""
-    for part in module.modules():
-        if parametrize.is_parametrized(part):
-            return (
-                "has parametrisations, which would be lost; torch's remove_parametrizations makes plain weights of them"
-            )
-        for hook, (kind, told) in itertools.product(part._forward_pre_hooks.values(), _UNDONE_BY.items()):
-            if isinstance(hook, kind):
-                return told
-    return None
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anything is called with `module`."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    return reparametrised(module) is None and alteration(module) is None
 
 
 def replace_modules(model: nn.Module, new: dict[Any, Any]) -> None:
-    """Puts what is new wherever in `model` the old was."""
+    """Puts what is new wherever in `model` the old was: among its parts, and in lists and other plain attributes."""
+    if not new:
+        return
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child in new:
                 parent._modules[name] = new[child]
+        for name, value in plain_attributes(parent).items():
+            held = substituted(value, new)
+            if held is not value:
+                object.__setattr__(parent, name, held)
 
 
 def layer_seed(seed: int, name: str) -> int:

@@ -175,6 +175,8 @@ class AnalogLayer(nn.Module, ABC):
         self.hardware = Hardware.checked(hardware)
         self.weight = _copied(weight)
         self.bias = None if bias is None else _copied(bias)
+        self.label = ""
+        """Name of the layer in its converted model, for messages."""
         self.calibrating = False
         self.moment = Moment()
         self.disturbance: Disturbance | None = None
@@ -241,8 +243,9 @@ class AnalogLayer(nn.Module, ABC):
         hardware, part, mapping = self.hardware, self.partition, self.hardware.weight_mapping
         lowest, highest = hardware.conductance_range
         matrix = self._matrix(part.groups)
-        if not bool(torch.isfinite(matrix).all()):
-            raise InputError("weights that are not finite cannot be programmed", where=type(self).__name__)
+        for what, values in (("weights", matrix), ("biases", self.bias)):
+            if values is not None and not bool(torch.isfinite(values).all()):
+                raise InputError(f"{what} that are not finite cannot be programmed", where=self.where)
         scaled = scale_weights(matrix, self._scaling, hardware.weight_clip, self.network_scale)
         planes = lowest + (highest - lowest) * mapping.shares(scaled.weights)
         if hardware.placement == "permuted":
@@ -263,6 +266,11 @@ class AnalogLayer(nn.Module, ABC):
         self.zero_share.fill_(1.0)
         self.chip_seed.fill_(seed)
         self.read_at(Moment())
+
+    @property
+    def where(self) -> str:
+        """The layer in a message: its name in the model, where it has one, and its class."""
+        return f"{self.label} ({type(self).__name__})" if self.label else type(self).__name__
 
     @property
     def _scaling(self) -> Scaling | Literal["group"]:
@@ -503,13 +511,18 @@ class AnalogLayer(nn.Module, ABC):
     def _run(self, items: Tensor) -> Tensor:
         """The layer's output for (items, …), in chunks that bound the memory."""
         if not items.is_floating_point():
-            raise InputError("an analog layer takes floating point inputs", value=items.dtype, limit="float32, float64")
+            raise InputError(
+                "an analog layer takes floating point inputs",
+                where=self.where,
+                value=items.dtype,
+                limit="float32, float64",
+            )
         wide = items if items.dtype in (torch.float32, torch.float64) else items.float()
         if not len(items):
             return self._assemble(items.new_zeros((0, self.partition.groups, self.partition.outputs)), items)
         # The sum of finite numbers may overflow; looking at each of them takes longer.
         if not bool(torch.isfinite(wide.detach().sum())) and not bool(torch.isfinite(wide.detach()).all()):
-            raise InputError("the input is not finite", where=type(self).__name__)
+            raise InputError("the input is not finite", where=self.where)
         with torch.autocast(items.device.type, enabled=False):  # currents of microamperes do not fit half precision
             if self.calibrating or not self.calibrated:
                 self._calibrate(wide)

@@ -5,6 +5,7 @@ from mdls_cosim.network.calibrate import calibrate
 from mdls_cosim.network.chips import analog_layers, program
 from mdls_cosim.network.compensate import Correction, calibrate_columns, compensate_drift, reestimate_batch_norm
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
+from mdls_cosim.network.conversion_plan import check
 from mdls_cosim.network.convert import convert
 from mdls_cosim.network.data import LabelledData, cifar10, digits, npz
 from mdls_cosim.network.evaluate import Accuracy, evaluate
@@ -28,6 +29,7 @@ __all__ = [
     "audit",
     "calibrate",
     "calibrate_columns",
+    "check",
     "cifar10",
     "compensate_drift",
     "convert",

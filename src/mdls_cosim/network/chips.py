@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mdls_cosim.analog import AnalogLayer
 from mdls_cosim.analog.composite import layer_seed
+from mdls_cosim.analog.plain_attributes import plain_attributes, substituted
+from mdls_cosim.errors import NotAvailable
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -24,11 +26,49 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
 def copied(model: Model) -> Model:
     """A deep copy.
 
-    A layer that is pruned or normalised by a hook keeps weights that it has computed, which torch refuses to copy: of
-    these the numbers, which its next call computes anew.
+    A layer that is pruned or normalised by a hook keeps weights that it has computed, which torch refuses to copy: the
+    copy gets their numbers, which its next call computes anew. Functions that a module holds as attributes or hooks and
+    whose closures refer to parts of the model are copied too, and refer to the parts of the copy.
+
+    Raises:
+        NotAvailable: a model that cannot be copied.
     """
     held = [each for module in model.modules() for value in vars(module).values() for each in _tensors(value)]
-    return copy.deepcopy(model, {id(each): each.detach().clone() for each in held if not each.is_leaf})
+    memo: dict[int, Any] = {id(each): each.detach().clone() for each in held if not each.is_leaf}
+    computed = dict(memo)
+    try:
+        made = copy.deepcopy(model, memo)
+    except _NO_COPY as error:
+        raise NotAvailable(
+            f"the model cannot be copied ({type(error).__name__}: {str(error)[:100]})",
+            where=_uncopyable(model, computed),
+            hint="copy.deepcopy must work on it: remove what it holds beside modules, tensors and plain values",
+        ) from error
+    new = {
+        each: memo[id(each)] for each in (*model.modules(), *model.parameters(), *model.buffers()) if id(each) in memo
+    }
+    for module in made.modules():
+        for name, value in {**plain_attributes(module), **_hooks(module)}.items():
+            if (own := substituted(value, new)) is not value:
+                object.__setattr__(module, name, own)
+    return made
+
+
+_NO_COPY = (TypeError, AttributeError, RuntimeError, NotImplementedError)
+
+
+def _uncopyable(model: nn.Module, memo: dict[int, Any], name: str = "") -> str:
+    """The name of the innermost module that cannot be copied."""
+    for child, module in model.named_children():
+        try:
+            copy.deepcopy(module, dict(memo))
+        except _NO_COPY:
+            return _uncopyable(module, memo, f"{name}.{child}" if name else child)
+    return f"{name or '(model)'} ({type(model).__name__})"
+
+
+def _hooks(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name.endswith("_hooks")}
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -92,9 +92,12 @@ class ConversionReport:
     skipped: tuple[SkippedLayer, ...]
     seed: int
     calibrated: bool
-    """Whether DACs and ADCs know their ranges already."""
+    """Whether the DACs and ADCs of every converted layer know their ranges already."""
     unread: tuple[str, ...] = ()
     """Converted layers that nothing reached in the calibration: their weights are used elsewhere, or not at all."""
+    unranged: tuple[str, ...] = ()
+    """Converted layers whose converters have no range after the calibration: nothing, or only zeros, reached them. They
+    take their range from the first input that is not zero."""
     digital_products: tuple[str, ...] = ()
     """Weights that the model itself multiplied by in the calibration, past any layer: such products are digital."""
 
@@ -139,6 +142,10 @@ class ConversionReport:
         if self.unread:
             names = ", ".join(name or "(model)" for name in self.unread)
             lines.append(f"converted and never read in the calibration: {names}")
+        if silent := [name or "(model)" for name in self.unranged if name not in self.unread]:
+            lines.append(
+                f"converters without a range, the calibration reached them with zeros only: {', '.join(silent)}"
+            )
         if self.digital_products:
             lines.append(f"multiplied by digitally, past any layer: {', '.join(self.digital_products)}")
         if len(self.surrogates) > 1:

@@ -215,7 +215,9 @@ def test_a_pruned_layer_that_stays_digital_is_copied_as_it_is(ideal):
 def test_matrices_without_a_form_on_tiles_are_refused_by_name(ideal, case):
     layer, message = refused()[case]
     model = nn.ModuleDict({"other": nn.Linear(3, 3), "it": layer})
-    with pytest.raises(NotAvailable, match=r'Keep .* digital with the rule "name": None') as caught:
+    with pytest.raises(
+        NotAvailable, match=r'Keep it digital with the rule "it": None \(TOML: "it" = "digital"\)'
+    ) as caught:
         convert(model, ideal)
     assert message in str(caught.value)
     assert "other" not in caught.value.what

@@ -7,7 +7,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mdls_cosim.errors import ConfigError, InputError, StoreError
 from mdls_cosim.network import data as datasets
 from mdls_cosim.network import zoo
 from mdls_cosim.network.compensate import batch_norms
+from mdls_cosim.network.conversion_plan import check_rules
 from mdls_cosim.network.evaluate import evaluate
 from mdls_cosim.network.experiment.plan import Plan
 from mdls_cosim.network.experiment.simulation import Simulation
@@ -207,17 +207,11 @@ def _check_takes(model: nn.Module, images: Tensor, classes: int, where: str) -> 
 
 def _check_asked(model: nn.Module, simulation: Simulation, plan: Plan, where: str) -> None:
     """ConfigError where a rule matches no layer, or a point re-estimates the batch norms of a network without any."""
-    names = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
-    for pattern in simulation.rules:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = difflib.get_close_matches(pattern.replace("*", ""), names, n=3, cutoff=0.3) or names[:5]
-            raise ConfigError(
-                "a rule matches no layer",
-                where=f"{where}: rules",
-                value=pattern,
-                limit="a pattern of layer names",
-                hint=f"Layers with such names: {', '.join(near)}",
-            )
+    try:
+        check_rules(model, simulation.rules)
+    except ConfigError as error:
+        error.where = f"{where}: rules"
+        raise
     for point in plan.points:
         if point.reading.compensation == "batch_norm" and not batch_norms(model):
             raise ConfigError(

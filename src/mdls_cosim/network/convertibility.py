@@ -1,0 +1,185 @@
+"""Which modules of a model hold matrices, and which of them have a form on tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mdls_cosim.analog import (
+    AnalogConv1d,
+    AnalogConv2d,
+    AnalogConv3d,
+    AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
+    AnalogConvTranspose3d,
+    AnalogLayer,
+    AnalogLinear,
+    AnalogProduct,
+    Composite,
+    Hardware,
+    MatrixProduct,
+)
+from mdls_cosim.analog.alterations import alteration, reparametrised
+from mdls_cosim.analog.plain_attributes import held_values, plain_attributes
+
+CONVERTERS: dict[type[nn.Module], Callable[[Any, Hardware, int], AnalogLayer]] = {
+    nn.Linear: AnalogLinear.from_linear,
+    nn.Conv1d: AnalogConv1d.from_conv,
+    nn.Conv2d: AnalogConv2d.from_conv,
+    nn.Conv3d: AnalogConv3d.from_conv,
+    nn.ConvTranspose1d: AnalogConvTranspose1d.from_conv,
+    nn.ConvTranspose2d: AnalogConvTranspose2d.from_conv,
+    nn.ConvTranspose3d: AnalogConvTranspose3d.from_conv,
+    MatrixProduct: AnalogProduct.from_digital,
+}
+"""What becomes what, beside the kinds of `Composite`. Subclasses are left out: they may compute something else."""
+
+DIGITAL = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
+"""What has weights and no matrix product: digital in any hardware."""
+
+
+WHOLE = "(model)"
+"""Name of the model itself in messages and rules, where its own name is empty."""
+
+
+def matches(pattern: str, names: list[str]) -> bool:
+    """Whether a rule's pattern matches one of the names of a layer; a name always matches itself."""
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
+
+
+def matrix_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module that holds weights of its own, once, with all the names that a rule may use, its own name first.
+
+    Parts of an opened composite also match the names of the whole; other layers with parts stand for all of them.
+    """
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+        if not name:
+            names[module].append(WHOLE)
+    hidden = {
+        part for module in names if isinstance(module, kinds()) for part in module.modules() if part is not module
+    }
+    registered = {id(each) for each in (*model.modules(), *model.parameters(), *model.buffers())}
+    layers = {
+        module: list(aliases)
+        for module, aliases in names.items()
+        if module not in hidden
+        and (
+            isinstance(module, (AnalogLayer, *kinds()))
+            or _weights(module)
+            or _matrix_buffers(module)
+            or unregistered(module, registered)
+        )
+    }
+    for module, aliases in names.items():
+        for part in module.modules() if isinstance(module, Composite) else ():
+            if part is not module and part in layers:
+                layers[part] += aliases
+    return layers
+
+
+def kinds() -> tuple[type[nn.Module], ...]:
+    """What can be put on tiles."""
+    return (*CONVERTERS, *Composite.kinds)
+
+
+def _weights(module: nn.Module) -> list[Any]:
+    """What a module itself computes with; None for what is packed out of sight."""
+    if "quantized" in type(module).__module__.split("."):
+        return [None]
+    return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def _matrix_buffers(module: nn.Module) -> list[str]:
+    """Names of a module's own buffers that may be weights: masks, tables of positions and caches look the same."""
+    return [
+        name
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_floating_point() and not _vector(buffer)
+    ]
+
+
+def unregistered(module: nn.Module, registered: Container[int]) -> list[str]:
+    """Names of plain attributes of a module in which there are matrices that torch does not know.
+
+    Tensors and arrays, or modules that have some, as attributes, in lists, dicts, partials or closures.
+
+    Args:
+        registered: ids of the modules, parameters and buffers of the whole model.
+    """
+    return [
+        name
+        for name, value in plain_attributes(module).items()
+        if any(id(held) not in registered and _may_be_weights(held) for held in held_values(value))
+    ]
+
+
+def _may_be_weights(held: Any) -> bool:
+    if isinstance(held, nn.Module):
+        return any(map(_may_be_weights, (*held.parameters(), *held.buffers())))
+    if isinstance(held, np.ndarray):
+        return held.dtype.kind == "f" and sum(size > 1 for size in held.shape) > 1
+    return held.is_floating_point() and not _vector(held)
+
+
+def digital_reason(module: nn.Module, plain: list[str]) -> str | None:
+    """Why a module has no place on tiles, if it has none; `plain`: its `unregistered` matrices."""
+    kind = type(module).__name__
+    if isinstance(module, AnalogLayer):
+        return "already analog"
+    if isinstance(module, DIGITAL):
+        return f"{kind} has no matrix product: digital"
+    if isinstance(module, kinds()) or not all(map(_vector, _weights(module))):
+        return None
+    hidden = [f"{', '.join(matrices)} as buffers" for matrices in [_matrix_buffers(module)] if matrices]
+    hidden += [f"{', '.join(plain)} outside torch's registers" for _ in plain[:1]]
+    if hidden:
+        return f"{kind} holds {' and '.join(hidden)}: what it multiplies by them is digital"
+    return f"{kind} has no matrix of its own: digital"
+
+
+def _vector(weights: Any) -> bool:
+    """One number, or one row of them."""
+    if weights is None or isinstance(weights, nn.parameter.UninitializedParameter):
+        return False
+    return sum(size > 1 for size in weights.shape) < 2
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why a module that has a matrix cannot be put on tiles, if so."""
+    if any(each is None for each in _weights(module)):
+        return "its weights are packed"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is compiled by torch.jit, and cannot be opened"
+    if any(isinstance(each, nn.parameter.UninitializedParameter) for each in _weights(module)):
+        return "its weights are not initialised yet; run one batch"
+    if (reason := reparametrised(module)) is not None:
+        return reason
+    if type(module) not in kinds():
+        subclass = isinstance(module, kinds())
+        return "a subclass that may compute something else" if subclass else "its matrix is in no layer that is known"
+    if (reason := alteration(module)) is not None:
+        return reason
+    for part in (module.weight, module.bias) if type(module) in CONVERTERS and _weights(module) else ():
+        if part is not None and (reason := _no_plain_numbers(part)) is not None:
+            return reason
+    return None
+
+
+def _no_plain_numbers(part: Any) -> str | None:
+    """Why a weight or bias cannot be written to tiles, if so."""
+    plain = type(part.data) is torch.Tensor and part.layout is torch.strided and not part.is_meta
+    if not plain or part.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        layout = "" if part.layout is torch.strided else f"{part.layout} "
+        return (
+            f"its weights are no plain numbers but {type(part.data).__name__} of {layout}{part.dtype} on {part.device}"
+        )
+    if not part.numel():
+        return f"it has no weights: {tuple(part.shape)}"
+    return None
