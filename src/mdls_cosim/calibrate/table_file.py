@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
+import dataclasses
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mdls_cosim.errors import ConfigError, InputError, StoreError
-from mdls_cosim.quantities import parse_quantity
+from mdls_cosim.calibrate.cells import CODE, GOOD, MISSING, MOST_COLUMNS, TEXT, has_decimal_comma, parse, split
+from mdls_cosim.calibrate.headings import Column, declared, example, scale_of
+from mdls_cosim.calibrate.layout import Layout, declared_columns, find_table
+from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.text_files import MEGABYTE, read_text_file
 
-UNITS = {
-    "time": "second",
-    "voltage": "volt",
-    "applied voltage": "volt",
-    "current": "ampere",
-    "conductance": "siemens",
-    "resistance": "ohm",
-    "target": "siemens",
-    "cycle": None,
-    "ramp": None,
-    "pulse": None,
-    "level": None,
-    "device": None,
-}
-"""Every column that means something here, and the unit that its declared unit must convert to; None: a count."""
+LARGEST_FILE = 32 * MEGABYTE
+"""[bytes]."""
+MOST_LINES = 1_000_000
+LONGEST_LINE = 1_000_000
+"""Characters."""
 
-_COMMENTS = ("#", "%", "//")
-_DECLARED = re.compile(r"\s*([^\[\]()]*?)\s*(?:[\[(]\s*([^\[\]()]*?)\s*[\])])?\s*")
-_REPEAT = "..."
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column holds: its name in UNITS, and the unit that its numbers carry ("" for a count or a share)."""
-
-    name: str
-    unit: str
+_LONGEST_PATH = 100
+"""Characters of the path that messages show: its end."""
+_SHOWN = 100
+"""Bad cells whose text is kept for messages."""
 
 
 @dataclass(frozen=True, eq=False)
 class TableFile:
-    """Rows of numbers in SI with what their columns hold; cells without a number are NaN."""
+    """Rows of numbers in SI and the names of their columns; cells without a number are NaN."""
 
     path: str
     columns: tuple[Column, ...]
@@ -55,8 +38,14 @@ class TableFile:
     lines: np.ndarray
     """(rows,) line of the file, 1 for the first."""
     unused: tuple[str, ...]
-    """Headings that mean nothing here."""
+    """Headings of unknown columns."""
     content_hash: str
+    kinds: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int8))
+    """(rows, columns) what each cell holds: see `cells`; empty: numbers or nothing."""
+    texts: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Of the first cells without a number, by line and column."""
+    notes: tuple[str, ...] = ()
+    """What was skipped or left out."""
 
     @property
     def name(self) -> str:
@@ -68,7 +57,7 @@ class TableFile:
         return any(column.name == name for column in self.columns)
 
     def places(self, name: str) -> list[int]:
-        """Where the columns `name` are."""
+        """Positions of the columns `name`."""
         return [place for place, column in enumerate(self.columns) if column.name == name]
 
     def column(self, name: str) -> np.ndarray:
@@ -84,217 +73,196 @@ class TableFile:
                 value=", ".join(column.name for column in self.columns),
                 hint=f'Name it in the header with its unit, as "{example(name)}", or declare columns with --columns',
             )  # fmt: skip
-        values = self.values[:, places[0]]
-        if (bad := np.flatnonzero(np.isnan(values))).size:
-            raise InputError(
-                f"no number for the {name}", where=f"{self.path}, line {self.lines[bad[0]]}",
-                value=f"{bad.size} such rows of {len(values)}",
-                hint="Take out rows that hold no measurement; none is left out silently",
-            )  # fmt: skip
-        return values
+        self.check(places)
+        return self.values[:, places[0]]
+
+    def check(self, places: Sequence[int], gaps: bool = False) -> None:
+        """Require a number in every row of the columns at `places`; with `gaps`, or nothing.
+
+        Raises:
+            InputError: a row has none.
+        """
+        for place in places:
+            kinds = self.kinds[:, place] if self.kinds.size else np.where(np.isnan(self.values[:, place]), MISSING, 0)
+            name = self.columns[place].name
+            for kind in (TEXT, CODE, MISSING):
+                rows = np.flatnonzero(kinds == kind)
+                if not rows.size or (gaps and kind == MISSING):
+                    continue
+                line = int(self.lines[rows[0]])
+                text = self.texts.get((line, place))
+                count = f"{rows.size} such rows of {len(kinds)}"
+                if kind == MISSING:
+                    raise InputError(
+                        f"no number for the {name}", where=f"{self.path}, line {line}", value=count,
+                        hint="Remove rows without a measurement, or add --skip-missing, which counts them",
+                    )  # fmt: skip
+                if kind == CODE:
+                    raise InputError(
+                        "not a number",
+                        where=f"{self.path}, line {line}: {name}", value=text or count,
+                        hint=f"A code for overflow or no reading, in {count}; --skip-missing leaves them out",
+                    )  # fmt: skip
+                comma = text is not None and has_decimal_comma(text)
+                raise InputError(
+                    "not a number", where=f"{self.path}, line {line}: {name}", value=text or count,
+                    hint="If this is a decimal comma, add --decimal-comma" if comma else None,
+                )  # fmt: skip
+
+    def complete(self, names: Sequence[str]) -> TableFile:
+        """This table without the rows that have an empty cell or an overflow code in one of the columns `names`."""
+        places = [place for name in names for place in self.places(name)]
+        bad = np.isin(self.kinds[:, places], (MISSING, CODE)).any(axis=1) if self.kinds.size else np.zeros(0, bool)
+        if not bad.any():
+            return self
+        if bad.all():
+            raise InputError("no row with a number in every column", where=self.path, value=", ".join(names))
+        lines = self.lines[bad]
+        note = f"{int(bad.sum())} of {len(bad)} rows without a number left out (first: line {lines[0]})"
+        return dataclasses.replace(
+            self, values=self.values[~bad], lines=self.lines[~bad], kinds=self.kinds[~bad], notes=(*self.notes, note)
+        )
 
     def counts(self, name: str) -> np.ndarray:
         """The column `name` as whole numbers."""
         values = self.column(name)
-        if (bad := np.flatnonzero(values != np.round(values))).size:
+        whole = (values == np.round(values)) & (np.abs(values) < 2**53)
+        if (bad := np.flatnonzero(~whole)).size:
             raise InputError(
                 "not a whole number", where=f"{self.path}, line {self.lines[bad[0]]}: {name}", value=values[bad[0]]
             )
         return values.astype(np.int64)
 
 
-def example(name: str) -> str:
-    """How the heading of column `name` may look."""
-    units = {"second": "s", "volt": "V", "ampere": "uA", "siemens": "uS", "ohm": "kohm", None: ""}
-    unit = units[UNITS[name]]
-    return f"{name} [{unit}]" if unit else name
-
-
-def read_table(path: str | os.PathLike[str], columns: str | None = None, decimal_comma: bool = False) -> TableFile:
+def read_table(
+    path: str | os.PathLike[str], columns: str | None = None, decimal_comma: bool = False, strict: bool = True
+) -> TableFile:
     """The table in the file `path`.
 
-    Cells are parted by tabs, semicolons, commas or spaces; lines that begin with #, % or // are comments. The
-    first row, or the last comment before it, may name the columns: `voltage [V], current [uA]`.
+    Cells are separated by tabs, semicolons, commas or blanks; lines that begin with #, % or // are comments. A header
+    names the columns with their units: `voltage [V], current [uA]`. See `layout.find_table` for how it is found.
+    Columns with an unknown name, or declared "-", may hold text.
 
     Args:
-        columns: the same as text, for files without such a header or in its place; "..." repeats the last one.
+        path: of the file.
+        columns: the header as text, for files without one or in its place; "..." repeats the last one.
         decimal_comma: numbers are written 0,5.
+        strict: every cell of a known column must be a number or empty; else only those that are used, when they are.
 
     Raises:
-        StoreError: there is no such file, or it is no text.
+        StoreError: there is no such file, it is not text, or it is too large.
         ConfigError: a column without its unit, or with a wrong one.
-        InputError: no rows, rows of unequal length, text in place of a number.
+        InputError: no rows, rows of unequal length, text or an overflow code in place of a number.
     """
     where = os.fspath(path)
-    text, digest = _text(where)
-    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    rows = [(number, line) for number, line in numbered if line and not line.startswith(_COMMENTS)]
-    if not rows:
-        raise InputError("a file without rows", where=where, limit="a table of numbers")
-    comments = [line.lstrip("#%/ ") for number, line in numbered if line.startswith(_COMMENTS) and number < rows[0][0]]
-    separator = _separator([line for _, line in rows], decimal_comma)
-    cells = [(number, _split(line, separator)) for number, line in rows]
-    header: list[str] | None = None
-    if any(_number(cell, decimal_comma) is None for cell in cells[0][1]):
-        header = _headings(rows[0][1], separator)
-        cells = cells[1:]
-    elif comments and "[" in comments[-1]:
-        header = _headings(comments[-1], separator)
-    if not cells:
-        raise InputError("a header and no rows below it", where=where, value=", ".join(header or ()))
-    width = max(len(row) for _, row in cells)
-    values = np.full((len(cells), width), math.nan)
-    for place, (number, row) in enumerate(cells):
-        if len(row) != width:
+    where = where if len(where) <= _LONGEST_PATH else f"...{where[3 - _LONGEST_PATH :]}"
+    file = read_text_file(path, "the table", largest=LARGEST_FILE)
+    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    if not file.text.strip():
+        raise InputError("an empty file", where=where, limit="a table of numbers")
+    layout = find_table(_lines(file.text, where), where, names, decimal_comma)
+    width = len(split(layout.rows[0][1], layout.separator))
+    if columns is not None:
+        headings = declared_columns(columns, width, where)
+        chosen = [None if name == "-" else declared(name, "--columns") for name in headings]
+        unused: tuple[str, ...] = ()
+    else:
+        chosen, unused = _from_header(layout, width, where)
+    places = [place for place, column in enumerate(chosen) if column is not None]
+    values, kinds, texts = _parsed(layout, places, len(chosen), decimal_comma, where)
+    known = tuple(column for column in chosen if column is not None)
+    for position, column in enumerate(known):
+        factor, reciprocal = scale_of(column)
+        values[:, position] *= factor
+        if reciprocal:
+            with np.errstate(divide="ignore"):
+                values[:, position] = 1 / values[:, position]
+            if np.isinf(values[:, position]).any():
+                raise InputError(f"a {column.name} of 0 {column.unit}", where=where, limit="above zero")
+    lines = np.array([number for number, _ in layout.rows])
+    table = TableFile(where, known, values, lines, unused, file.content_hash, kinds, texts, layout.notes)
+    if strict:
+        table.check(range(len(known)), gaps=True)
+    return table
+
+
+def _lines(text: str, where: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    count = text.count("\n")
+    if count > MOST_LINES:
+        raise InputError("too many lines", where=where, value=count, limit=f"at most {MOST_LINES}")
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if len(stripped) > LONGEST_LINE:
             raise InputError(
-                "rows of unequal length", where=f"{where}, line {number}", value=f"{len(row)} cells",
+                "a line too long for a table", where=f"{where}, line {number}", value=f"{len(stripped)} characters",
+                limit=f"at most {LONGEST_LINE}",
+            )  # fmt: skip
+        if stripped:
+            # A tab at the end of a line separates an empty cell.
+            found.append((number, line.strip(" \r\f\v") if "\t" in line else stripped))
+    return found
+
+
+def _from_header(layout: Layout, width: int, where: str) -> tuple[list[Column | None], tuple[str, ...]]:
+    """The column of each heading, None where it is unknown; and the unknown headings."""
+    headings = layout.headings
+    if headings is None:
+        raise ConfigError(
+            "a table without a header", where=where, value=f"{width} columns",
+            hint='Declare them with --columns, for example --columns "voltage [V], current [A]"',
+        )  # fmt: skip
+    if len(headings) > MOST_COLUMNS:
+        raise InputError("too many columns", where=where, value=len(headings), limit=f"at most {MOST_COLUMNS}")
+    units = layout.units or [""] * len(headings)
+    found = [
+        declared(text, f'{where}: column "{text[:40]}"', strict=False, unit=unit or None)
+        for text, unit in zip(headings, units, strict=True)
+    ]
+    unused = tuple(
+        text[:40] or f"column {place} (no heading)"
+        for place, (text, column) in enumerate(zip(headings, found, strict=True), 1)
+        if column is None
+    )
+    if len(unused) == len(found):
+        raise InputError(
+            "no column that means anything here", where=where, value=", ".join(headings)[:60],
+            hint='Declare the columns: --columns "voltage [V], current [A]"; "-" leaves one out',
+        )  # fmt: skip
+    return found, unused
+
+
+def _parsed(
+    layout: Layout, places: list[int], width: int, decimal_comma: bool, where: str
+) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], str]]:
+    """Numbers and kinds (rows, columns) of the cells at `places`, and the text of the first that are not numbers."""
+    needed = places[-1] + 1
+    if width > MOST_COLUMNS:
+        raise InputError("too many columns", where=where, value=width, limit=f"at most {MOST_COLUMNS}")
+    values = np.empty((len(layout.rows), len(places)))
+    kinds = np.zeros(values.shape, dtype=np.int8)
+    texts: dict[tuple[int, int], str] = {}
+    separator = layout.separator
+    for row, (number, line) in enumerate(layout.rows):
+        cells = split(line, separator)
+        if len(cells) != width and (len(cells) < needed or any(cells[width:])):
+            raise InputError(
+                "rows of unequal length", where=f"{where}, line {number}", value=f"{len(cells)} cells",
                 limit=f"{width} as in other rows",
                 hint="Decimal commas need another separator between columns, and the option --decimal-comma",
             )  # fmt: skip
-        for column, cell in enumerate(row):
-            values[place, column] = _value(cell, decimal_comma, f"{where}, line {number}")
-    if header is not None and columns is None and len(header) != width:
+        for position, place in enumerate(places):
+            value, kind = parse(cells[place], decimal_comma)
+            values[row, position] = value
+            if kind != GOOD:
+                kinds[row, position] = kind
+                if len(texts) < _SHOWN:
+                    texts[number, position] = cells[place][:60]
+    text = kinds == TEXT
+    if row := next(iter(np.flatnonzero(text.all(axis=1)) if text.size else ()), 0):
         raise InputError(
-            "a header that does not fit its rows", where=where, value=f"{len(header)} names for {width} columns",
-            hint="Decimal commas need another separator between columns, and the option --decimal-comma",
+            "text among the rows", where=f"{where}, line {layout.rows[row][0]}", value=layout.rows[row][1][:60],
+            limit="one table of numbers", hint="Put each table into a file of its own",
         )  # fmt: skip
-    declared, unused = _declare(columns, header, width, where)
-    kept = [place for place, column in enumerate(declared) if column is not None]
-    known = tuple(column for column in declared if column is not None)
-    scaled = np.stack([_scaled(values[:, place], declared[place], where) for place in kept], axis=1)
-    return TableFile(where, known, scaled, np.array([number for number, _ in cells]), unused, digest)
-
-
-def _text(where: str) -> tuple[str, str]:
-    if not Path(where).is_file():
-        found = "a file is needed, and this is a folder" if Path(where).is_dir() else "no such file"
-        raise StoreError(found, where=where)
-    content = Path(where).read_bytes()
-    if not content.strip():
-        raise InputError("an empty file", where=where, limit="a table of numbers")
-    # Spreadsheets write UTF-16 with a mark; the last is for the micro sign of older programs.
-    marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text, f"sha256:{hashlib.sha256(content).hexdigest()}"
-    raise StoreError("not a text file", where=where, limit="a table of numbers as text (CSV)")
-
-
-def _separator(lines: Sequence[str], decimal_comma: bool) -> str | None:
-    """The sign between cells, which most lines hold; None: spaces."""
-    for sign in ("\t", ";") if decimal_comma else ("\t", ";", ","):
-        if 2 * sum(sign in line for line in lines) > len(lines):
-            return sign
-    return None
-
-
-def _split(line: str, separator: str | None) -> list[str]:
-    cells = line.split(separator)
-    if separator == "\t" or separator is None:
-        return [cell.strip() for cell in cells]
-    return [cell.strip().strip('"').strip() for cell in cells]
-
-
-def _headings(line: str, separator: str | None) -> list[str]:
-    if separator is not None:
-        return _split(line, separator)
-    # Parted by spaces, and names with their units hold spaces themselves.
-    if "[" in line or "(" in line:
-        return [found.strip() for found in re.findall(r"[^\[\](),;]+[\[(][^\[\]()]*[\])]|[^\s\[\](),;]+", line)]
-    return line.split()
-
-
-def _number(cell: str, decimal_comma: bool) -> float | None:
-    if cell == "":
-        return math.nan
-    try:
-        return float(cell.replace(",", ".") if decimal_comma else cell)
-    except ValueError:
-        return None
-
-
-def _value(cell: str, decimal_comma: bool, where: str) -> float:
-    number = _number(cell, decimal_comma)
-    if number is None or math.isinf(number):
-        looks = re.fullmatch(r"[+-]?\d+,\d+(e[+-]?\d+)?", cell, re.IGNORECASE)
-        raise InputError(
-            "not a number", where=where, value=cell,
-            hint="If this is a decimal comma, add --decimal-comma" if looks else None,
-        )  # fmt: skip
-    return number
-
-
-def _declare(
-    columns: str | None, header: list[str] | None, width: int, where: str
-) -> tuple[list[Column | None], tuple[str, ...]]:
-    """What each column holds, None where it means nothing here; and the headings of those."""
-    if columns is None:
-        if header is None:
-            raise ConfigError(
-                "a table without a header", where=where, value=f"{width} columns",
-                hint='Declare them with --columns, for example --columns "voltage [V], current [A]"',
-            )  # fmt: skip
-        found = [declared(text, f'{where}: column "{text}"', strict=False) for text in header]
-        unused = tuple(text for text, column in zip(header, found, strict=True) if column is None)
-        if len(unused) == len(found):
-            raise InputError(
-                "no column that means anything here", where=where, value=", ".join(header), limit=", ".join(UNITS),
-                hint='Declare the columns with --columns, for example --columns "voltage [V], current [A]"',
-            )  # fmt: skip
-        return found, unused
-    names = [name.strip() for name in columns.split(",")]
-    if names[-1] == _REPEAT and len(names) > 1:
-        names = names[:-1] + [names[-2]] * (width - len(names) + 1)
-    if len(names) != width:
-        raise ConfigError(
-            "declared columns that do not fit the file", where=f"--columns, {where}", value=f"{len(names)} declared",
-            limit=f"{width} columns", hint='A column that is not wanted is declared as "-"; "..." repeats the last',
-        )  # fmt: skip
-    chosen = [None if name == "-" else declared(name, f'--columns "{name}"') for name in names]
-    if not any(chosen):
-        raise ConfigError("no column declared", where="--columns", value=columns)
-    return chosen, ()
-
-
-def declared(text: str, where: str, strict: bool = True) -> Column | None:
-    """A column's name and unit, from "current [uA]"; None for a name that means nothing here, unless `strict`.
-
-    Raises:
-        ConfigError: the unit is missing or of another dimension; or the name is unknown, where `strict`.
-    """
-    match = _DECLARED.fullmatch(text)
-    name, unit = (match[1], match[2]) if match else (text, None)
-    name = " ".join(name.lower().replace("_", " ").split())
-    if name not in UNITS:
-        if not strict:
-            return None
-        raise ConfigError("an unknown column", where=where, limit=", ".join(UNITS))
-    wanted = UNITS[name]
-    if wanted is None:
-        if unit not in (None, "", "1"):
-            raise ConfigError("a unit for a count", where=where, value=unit, limit="none")
-        return Column(name, "")
-    if not unit:
-        raise ConfigError(
-            "a column without its unit", where=where, limit=f'a name with its unit, such as "{example(name)}"'
-        )
-    if unit == "1" and name == "conductance":
-        return Column(name, "")
-    try:
-        parse_quantity(f"1 {unit}", wanted)
-    except ConfigError as error:
-        raise ConfigError(error.what, where=where, value=unit, limit=error.limit) from None
-    return Column(name, unit)
-
-
-def _scaled(values: np.ndarray, column: Column | None, where: str) -> np.ndarray:
-    """`values` in SI."""
-    wanted = UNITS[column.name] if column else None
-    if column is None or wanted is None or not column.unit:
-        return values
-    scale = parse_quantity(f"1 {column.unit}", wanted)
-    return values * scale
+    return values, kinds, texts

@@ -175,6 +175,8 @@ def _read(
             setup = Setup.model_construct(**{name: getattr(one, name) for name in Setup.model_fields})
             measurements, table = read_measurement(table_path, setup)
             found[spared or one.hold_out].extend(measurements)
+            for note in table.notes:
+                print_line(f"{table_path.name}: {note}")
             if table.unused:
                 print_line(f"{table_path.name}: columns not used: {', '.join(table.unused)}")
     return found
