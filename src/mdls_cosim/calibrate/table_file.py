@@ -112,7 +112,9 @@ class TableFile:
     def complete(self, names: Sequence[str]) -> TableFile:
         """This table without the rows that have an empty cell or an overflow code in one of the columns `names`."""
         places = [place for name in names for place in self.places(name)]
-        bad = np.isin(self.kinds[:, places], (MISSING, CODE)).any(axis=1) if self.kinds.size else np.zeros(0, bool)
+        bad = np.zeros(len(self.values), dtype=bool)
+        if self.kinds.size:
+            bad |= np.isin(self.kinds[:, places], (MISSING, CODE)).any(axis=1)
         if not bad.any():
             return self
         if bad.all():
