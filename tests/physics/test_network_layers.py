@@ -347,6 +347,7 @@ def hardwares(draw, cell, rows, taps, signed):
         slices=slices,
         scaling=draw(st.sampled_from(["layer", "column"])),
         row_order=draw(st.sampled_from(["taps", "dense", *["channels"] * (taps <= rows)])),
+        group_tiles="separate",  # shared ones are held against these in test_grouping.py
         placement=draw(st.sampled_from(["linear", "permuted"])),
         subtraction=draw(st.sampled_from(["analog", "digital"])),
         dac=kind(phases=phases) if kind is IdealDac else kind(bits=bits, full_scale=1.5, phases=phases),

@@ -23,7 +23,7 @@ AnyConvTranspose = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 class _Sliding(AnalogLayer):
     """What convolutions have in common: the kernel positions of the input channels are the rows, the output channels
-    the columns, and every output position is one read. Groups sit on tiles of their own."""
+    the columns, and every output position is one read. Groups share tiles where they fit (`grouping.py`)."""
 
     digital_kind: ClassVar[Any]
     window: Window
@@ -83,7 +83,7 @@ class _Sliding(AnalogLayer):
         return math.prod(self._sizes(items))
 
     def _vectors(self, images: Tensor) -> Tensor:
-        return self.window.vectors(images, self.groups)
+        return self.window.vectors(images, self.partition.groups)
 
     def _product_reader(self, terms: Sequence[LaidTerm]) -> Reader:
         match self.partition.order:
@@ -96,7 +96,8 @@ class _Sliding(AnalogLayer):
 
     def _assemble(self, results: Tensor, items: Tensor) -> Tensor:
         # Pixel by pixel, as channels-last images are in memory.
-        return results.reshape(len(items), *self._sizes(items), self.out_channels).movedim(-1, 1)
+        channels = results.flatten(1)[:, : self.out_channels]
+        return channels.reshape(len(items), *self._sizes(items), self.out_channels).movedim(-1, 1)
 
     def extra_repr(self) -> str:
         return (
@@ -160,6 +161,7 @@ class _Convolution(_Sliding):
         return [(padding, padding) for padding in self.padding]
 
     def _images(self, drives: Tensor) -> Tensor:
+        drives = self.grouping.with_empty_channels(drives)
         if not any(self._around):
             return drives
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -263,6 +265,7 @@ class _Transposed(_Sliding):
         ]
 
     def _images(self, drives: Tensor) -> Tensor:
+        drives = self.grouping.with_empty_channels(drives)
         # stride - 1 zeros between neighbours: rows that rest at 0 V.
         spread = drives.new_zeros(
             (

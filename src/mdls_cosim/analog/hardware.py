@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_serializer, model_validator
 from mdls_cosim.analog.accumulator import Accumulator
 from mdls_cosim.analog.adc import AnyAdc, IdealAdc
 from mdls_cosim.analog.dac import AnyDac, IdealDac
+from mdls_cosim.analog.grouping import GroupTiles
 from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
 from mdls_cosim.analog.partition import RowOrder
 from mdls_cosim.config import Config
@@ -47,6 +48,9 @@ class Hardware(Config):
     row_order: RowOrder = "auto"
     """Which inputs share a row tile: whole `channels`, one of the `taps` of a kernel, or `dense`; `auto`: the fewest
     tiles, and of equal ones that which runs as a convolution."""
+    group_tiles: GroupTiles = "shared"
+    """Where the groups of a grouped convolution sit: `shared`, side by side on one tile as a block-diagonal matrix, as
+    many as its rows and columns hold; or `separate`, every group on tiles of its own."""
     placement: Literal["linear", "permuted"] = "linear"
     """Where inputs and outputs sit in a tile: in order, or by their load, the strongest rows nearest the sense side and
     the strongest columns nearest the driver, where they cause the least drop."""

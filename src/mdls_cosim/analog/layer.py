@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mdls_cosim.analog.adc import AdcErrors, full_scale_from
 from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import IdealDac, Read
+from mdls_cosim.analog.grouping import Grouping
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.mapping import Scaling, scale_weights
 from mdls_cosim.analog.partition import Partition
@@ -209,10 +210,15 @@ class AnalogLayer(nn.Module, ABC):
 
     def _lay_out(self, matrix: Float[Tensor, "groups inputs outputs"], taps: int = 1, persistent: bool = True) -> None:
         """Room for a chip of this shape."""
-        spec, mapping = self.hardware.spec, self.hardware.weight_mapping
+        spec, mapping, order = self.hardware.spec, self.hardware.weight_mapping, self.hardware.row_order
         width = mapping.outputs_per_tile(spec.cols)
         groups, inputs, outputs = matrix.shape
-        self.partition = Partition.of(groups, inputs, outputs, spec.rows, width, taps, self.hardware.row_order)
+        self.grouping = Grouping(groups)
+        if self._groups_may_share and self.hardware.group_tiles == "shared":
+            of_group = inputs // taps if order == "taps" else inputs
+            self.grouping = Grouping.of(groups, of_group, outputs, spec.rows, width)
+        blocks, shared = self.grouping.blocks, self.grouping.shared
+        self.partition = Partition.of(blocks, shared * inputs, shared * outputs, spec.rows, width, taps, order)
         part = self.partition
         shape = (mapping.slices * mapping.arrays, *part.tiles, spec.rows, spec.cols)
         each = (part.groups, 1, part.outputs)
@@ -226,6 +232,9 @@ class AnalogLayer(nn.Module, ABC):
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=persistent)
+
+    _groups_may_share: ClassVar[bool] = True
+    """Groups are read at the same time, so that they may sit on one tile."""
 
     def _matrix(self, groups: int) -> Float[Tensor, "groups inputs outputs"]:
         """The weights as a matrix; of (outputs, inputs of a group, *kernel)."""
@@ -242,24 +251,29 @@ class AnalogLayer(nn.Module, ABC):
         """
         hardware, part, mapping = self.hardware, self.partition, self.hardware.weight_mapping
         lowest, highest = hardware.conductance_range
-        matrix = self._matrix(part.groups)
+        matrix = self._matrix(self.grouping.groups)
         for what, values in (("weights", matrix), ("biases", self.bias)):
             if values is not None and not bool(torch.isfinite(values).all()):
                 raise InputError(f"{what} that are not finite cannot be programmed", where=self.where)
         scaled = scale_weights(matrix, self._scaling, hardware.weight_clip, self.network_scale)
+        fill = lowest if hardware.unmapped_conductance is None else hardware.unmapped_conductance
         planes = lowest + (highest - lowest) * mapping.shares(scaled.weights)
+        # The weight zero, which for pairs any two equal conductances are.
+        between = fill
+        if not mapping.signed_cells:
+            between = lowest + (highest - lowest) * mapping.shares(matrix.new_zeros((1, 1, 1)))
+        planes = self.grouping.block_diagonal(planes, between)
         if hardware.placement == "permuted":
             rows, columns = part.permuted(planes.sum((0, 1)))
             self.rows_at.copy_(rows)
             self.columns_at.copy_(columns)
-        fill = lowest if hardware.unmapped_conductance is None else hardware.unmapped_conductance
         laid = part.to_tiles(planes, self.rows_at, self.columns_at, fill)
         written = hardware.variability.programmed(
             mapping.lay(laid, hardware.spec.cols, fill), hardware.conductance_range, seed, hardware.cycles
         )
         self.clipped_weights, self.outcome = scaled.clipped, written.counts
         self.conductances.copy_(_rounded(written.conductances, self._cell_dtype, hardware.conductance_range))
-        self.weight_scale.copy_(scaled.scale)
+        self.weight_scale.copy_(self.grouping.side_by_side(scaled.scale, 1.0))
         self.gain.fill_(1.0)
         self.shift.zero_()
         self.reference_current.zero_()
@@ -405,6 +419,13 @@ class AnalogLayer(nn.Module, ABC):
                 limit=own,
                 hint="convert the model anew",
             )
+        if self.grouping.groups > 1 and hardware.group_tiles != self.hardware.group_tiles:
+            raise InputError(
+                "a programmed chip cannot move to hardware with another arrangement of groups",
+                value=f"group_tiles={hardware.group_tiles!r}",
+                limit=f"group_tiles={self.hardware.group_tiles!r}",
+                hint="convert the model anew",
+            )
         self.hardware = hardware
 
     def reset_calibration(self) -> None:
@@ -425,7 +446,7 @@ class AnalogLayer(nn.Module, ABC):
     def digital(self, inputs: Tensor) -> Tensor:
         """What the weights make of `inputs` without any hardware, (items, outputs, …)."""
         items, part = self.items(inputs), self.partition
-        matrix = self._matrix(part.groups).to(items)
+        matrix = self.grouping.block_diagonal(self._matrix(self.grouping.groups), 0.0).to(items)
         per_item = max(1, self._vectors_per_item(items)) * part.groups * (part.inputs + part.outputs)
         some = items.split(max(1, READ_ELEMENTS // per_item))
         chunks = [self._vectors(self._images(chunk)) @ matrix for chunk in some]
@@ -689,8 +710,7 @@ class AnalogLayer(nn.Module, ABC):
 
     def _added(self, reader: Reader, like: Tensor) -> Tensor | None:
         """Bias and digital correction."""
-        shape = self.shift.shape
-        added = None if self.bias is None else self.bias.view(shape[0], 1, shape[2]).to(like)
+        added = None if self.bias is None else self.by_output(self.bias, 0.0).to(like)
         if bool(self.shift.any()):
             shift = self.shift.to(like)
             added = shift if added is None else added + shift
@@ -833,8 +853,28 @@ class AnalogLayer(nn.Module, ABC):
                 limit="none" if here is None else here,
                 hint="Load it into a model that was converted to the hardware of the saved one",
             )
+        cells = state_dict.get(f"{prefix}conductances")
+        if self.grouping.groups > 1 and cells is not None and cells.shape != self.conductances.shape:
+            raise InputError(
+                "the chip of this state has its groups on other tiles",
+                where=prefix.removesuffix(".") or type(self).__name__,
+                value=tuple(cells.shape),
+                limit=tuple(self.conductances.shape),
+                hint='Convert with Hardware(group_tiles="separate"), the arrangement of earlier versions, or with the '
+                "hardware of the saved model",
+            )
         super()._load_from_state_dict(state_dict, prefix, *arguments, **named)
         self._generators = {}  # another chip draws its noise from the beginning
+
+    def by_output(self, each: Float[Tensor, " outputs"], empty: float) -> Tensor:
+        """What belongs to every output of the layer, in the shape of `gain`; `empty` where a column has no output."""
+        return self.grouping.side_by_side(each.reshape(self.grouping.groups, 1, -1), empty)
+
+    @property
+    def cells_used(self) -> int:
+        """Cells that hold a weight, or a part of one."""
+        mapping = self.hardware.weight_mapping
+        return mapping.slices * (2 if mapping.signed_cells else 1) * self.weight.numel()
 
     @property
     def arrays(self) -> int:

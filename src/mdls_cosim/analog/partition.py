@@ -25,7 +25,7 @@ class Partition:
         dense       inputs in their order, whatever boundary they cross
 
     each spread evenly over as few tiles as they need. In the first two the partial sums of all row tiles are one
-    grouped convolution. Groups never share a tile.
+    grouped convolution. Groups never share a tile here: those that do are one group (`grouping.py`).
 
         . . . .       unused rows come first: rows are sensed below the last row,
         a b c .       unused columns come last: rows are driven at column 0,
@@ -98,11 +98,6 @@ class Partition:
     def tiles(self) -> tuple[int, int, int]:
         """(groups, row tiles, column tiles)."""
         return self.groups, self.row_tiles, self.col_tiles
-
-    @property
-    def cells_used(self) -> int:
-        """Cells of one plane that hold a weight."""
-        return self.groups * self.inputs * self.outputs
 
     @cached_property
     def inputs_of_tile(self) -> Tensor:

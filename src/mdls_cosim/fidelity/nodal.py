@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mdls_cosim.devices import ROOM_TEMPERATURE
 from mdls_cosim.errors import InputError, NotAvailable
@@ -143,7 +144,7 @@ class _Linear(ProgrammedNodal):
         if spec.temperature != ROOM_TEMPERATURE:
             self._double = self._law.current(torch.ones_like(self._states), self._states)
         self._dtype = dtype
-        self._effective = effective_conductances(self._double.to(dtype), self._wires)
+        self._effective = self._matrix_of(effective_conductances, cols_too=True)
         self._drawn: Tensor | None = None  # what power() needs, from its first call on
 
     @property
@@ -156,9 +157,28 @@ class _Linear(ProgrammedNodal):
 
     def power(self, voltages: Tensor) -> Tensor:
         if self._drawn is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
-            self._drawn = drawn_conductances(self._double.to(self._dtype), self._wires)
+            self._drawn = self._matrix_of(drawn_conductances, cols_too=False)
         driven = voltages.double()
         return ((driven @ self._drawn.to(driven)) * driven).sum(-1).to(voltages)
+
+    def _matrix_of(self, compute: Callable[[Tensor, Wires], Tensor], cols_too: bool) -> Tensor:
+        """What `compute` makes of the part of the tiles that conducts, zero elsewhere: exact, because no current flows
+        in lines that nothing is connected to.
+
+        Args:
+            compute: (*tiles, rows, cols) to (*tiles, rows, cols), or to (*tiles, rows, rows).
+            cols_too: the second dimension of the result are the columns, not the rows.
+        """
+        cells = self._double.to(self._dtype)
+        first, end = _conducting(cells, self.spec)
+        if (first, end) == (0, self.spec.cols):
+            return compute(cells, self._wires)
+        if first == self.spec.rows:
+            return cells.new_zeros((*cells.shape[:-1], self.spec.cols if cols_too else self.spec.rows))
+        part = self.spec.replace(rows=self.spec.rows - first, cols=end)
+        found = compute(cells[..., first:, :end].contiguous(), Wires.of(part))
+        before, behind = (0, self.spec.cols - end) if cols_too else (first, 0)
+        return functional.pad(found, (before, behind, first, 0))
 
     def _currents(self, voltages: Tensor) -> Tensor:
         return voltages @ self.effective_conductances.to(voltages)
@@ -290,6 +310,23 @@ class _OnUnequalLines(ProgrammedNodal):
                 driven, cells.current(across) - slope * across
             )
         return across, currents.flatten(1), residual
+
+
+def _conducting(cells: Tensor, spec: TileSpec) -> tuple[int, int]:
+    """The first row and the end of the columns that hold all conductances of all tiles: (0, cols) for whole tiles.
+
+    Rows are sensed below the last row and driven at column 0, so the lines outside end in nothing. That is so neither
+    for columns of rows that are driven at both ends, nor where the derivative by a conductance of zero is asked for.
+    """
+    if cells.requires_grad or not spec.equal_lines or not cells.numel():
+        return 0, spec.cols
+    held = (cells != 0).flatten(0, -3).any(0) if cells.ndim > 2 else cells != 0
+    rows, cols = held.any(1), held.any(0)
+    if not bool(rows.any()):
+        return spec.rows, 0
+    first = int(rows.int().argmax())
+    end = spec.cols if spec.drive == "double" else spec.cols - int(cols.flip(0).int().argmax())
+    return first, end
 
 
 def _solved_by_steps(spec: TileSpec, conductances: Tensor, tolerance: float) -> ProgrammedNodal:

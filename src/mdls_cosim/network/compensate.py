@@ -129,7 +129,7 @@ class _Line:
         before = (self._read_read - 2 * self._read_wished + self._wished_wished).sum() / count
         spread = self._wished_wished / count - wished**2
         after = (spread - 2 * slope * covariance + slope**2 * variance).sum()
-        slope, shift = slope.reshape(layer.gain.shape), shift.reshape(layer.gain.shape)
+        slope, shift = layer.by_output(slope, 1.0), layer.by_output(shift, 0.0)
         layer.gain.mul_(slope)
         layer.shift.mul_(slope).add_(shift)
         layer.reference_current.fill_(_reference_current(layer))

@@ -59,13 +59,12 @@ class ConvertedLayer:
 
     @classmethod
     def of(cls, name: str, layer: AnalogLayer) -> ConvertedLayer:
-        mapping = layer.hardware.weight_mapping
         return cls(
             name=name,
             kind=type(layer).__name__,
             shape=tuple(layer.weight.shape),
             arrays=layer.arrays,
-            cells_used=mapping.slices * (2 if mapping.signed_cells else 1) * layer.partition.cells_used,
+            cells_used=layer.cells_used,
             cells=layer.conductances.numel(),
             rung=layer.hardware.rung,
             clipped_weights=layer.clipped_weights,
