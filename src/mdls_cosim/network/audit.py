@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from mdls_cosim.analog import AnalogLayer, AnalogProduct
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity import SpiceTile, TileModel
+from mdls_cosim.network.batch_forms import Batch
 from mdls_cosim.network.batches import Batches, Data, place_of
 from mdls_cosim.network.chips import analog_layers, layer_seed
 from mdls_cosim.network.error_size import ErrorSize, Sample
 from mdls_cosim.network.injection import AccuracyEffect, Residuals, accuracy_effect, unnoticed
+from mdls_cosim.network.scores import Metric, Output, Scoring, forward
 from mdls_cosim.tiles import TileSpec
 
 SCATTER_POINTS = 5000
@@ -112,7 +114,7 @@ class AuditReport:
 
 def audit(
     model: nn.Module,
-    data: Data | Tensor,
+    data: Data,
     samples: int = 50,
     seed: int = 0,
     reference: Callable[[TileSpec], TileModel] | None = None,
@@ -123,6 +125,8 @@ def audit(
     injections: int = 5,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    metric: Metric | None = None,
+    output: Output | None = None,
 ) -> AuditReport:
     """Re-runs tiles of every analog layer, as programmed, on input vectors that really reach them.
 
@@ -135,7 +139,7 @@ def audit(
     With labels, the errors are then injected into the running network; see `ResampledErrors`.
 
     Args:
-        data: inputs, (inputs, labels) or an iterable of batches.
+        data: inputs, (inputs, labels) or an iterable of batches; see `batches.Data`.
         reference: makes the truth from a TileSpec; absent: ngspice, `SpiceTile`.
         reference_tile: the circuit of the truth, in the size of each layer's tiles and at its temperature; absent:
             that which a surrogate was made from, where it knows it, else the layer's own. Where it is given, the error
@@ -146,9 +150,11 @@ def audit(
         injections: seeds with which errors are injected; 0: none.
         workers: ngspice processes side by side; one a processor if absent.
         progress: called with (finished, all) layers.
+        metric: what takes the place of the accuracy, as of `evaluate`.
+        output: the output that counts, as of `evaluate`.
 
     Raises:
-        InputError: nothing to audit; a `read_time` of another `reference`.
+        InputError: nothing to audit; a `read_time` of another `reference`; labels that do not fit the outputs.
         ConfigError: a `read_time` where nothing has to settle.
         NotAvailable: a `read_time` and pulses of several lengths, whose charge it does not tell.
     """
@@ -160,10 +166,15 @@ def audit(
             raise InputError("an audit needs at least one", where=name, value=value, limit="1 or more")
     if read_time is not None and reference is not None:
         raise InputError("only ngspice is read at a time of its own", where="read_time", hint="leave out reference")
-    inputs = data if isinstance(data, Tensor) else Batches(data, 256).inputs()
+    scoring = Scoring(metric, output)
+    batches = Batches(data, 256, model, targets=False, use="audit with")
     generator = torch.Generator().manual_seed(seed)
-    items = inputs[_draw(len(inputs), samples, generator)].to(place_of(model))
-    reached = _capture(model, layers, items)
+    drawn = batches.take(_draw(len(batches), samples, generator))
+    reached = _capture(model, layers, drawn)
+    labelled = drawn[0].targets is not None
+    if injections > 0 and labelled:
+        with unnoticed(model):
+            scoring.of(model, batches)  # labels that do not fit are an error before the simulations
     if not reached:
         raise InputError("the model calls none of its analog layers", where=", ".join(layers))
 
@@ -192,8 +203,8 @@ def audit(
 
     residuals = {name: each.residuals for name, each in found.items()}
     accuracy = None
-    if injections > 0 and not isinstance(data, Tensor):
-        accuracy = accuracy_effect(model, data, residuals, injections, seed)
+    if injections > 0 and labelled:
+        accuracy = accuracy_effect(model, batches, residuals, injections, seed, metric=metric, output=output)
     audits = [each.audit for each in found.values()]
     every_pair = np.concatenate([each.pairs for each in found.values()])
     every_error = np.concatenate([np.diff(each.pairs)[:, 0] / (each.audit.rms_current or 1) for each in found.values()])
@@ -237,7 +248,7 @@ def _draw(count: int, samples: int, generator: torch.Generator) -> Tensor:
     return torch.randint(count, (samples,), generator=generator)
 
 
-def _capture(model: nn.Module, layers: dict[str, AnalogLayer], items: Tensor) -> dict[str, list[Tensor]]:
+def _capture(model: nn.Module, layers: dict[str, AnalogLayer], drawn: list[Batch]) -> dict[str, list[Tensor]]:
     """What reaches every layer, call by call; in the order of `layers`.
 
     Of a product of attention the last call: only what that wrote is still there.
@@ -254,7 +265,8 @@ def _capture(model: nn.Module, layers: dict[str, AnalogLayer], items: Tensor) ->
     handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     try:
         with unnoticed(model):
-            model(items)
+            for batch in drawn:
+                forward(model, batch.to(place_of(model)))
     finally:
         for handle in handles:
             handle.remove()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -98,17 +99,74 @@ def kept_chips(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Gives every digital module its buffers back afterwards, the statistics of a batch norm above all."""
-    modules = [module for module in model.modules() if not isinstance(module, AnalogLayer)]
-    buffers = [buffer for module in modules for buffer in module.buffers(recurse=False)]
-    kept = [buffer.clone() for buffer in buffers]
+def kept_state(model: nn.Module, leave: Collection[nn.Module] = ()) -> Iterator[None]:
+    """Gives every digital module its state back afterwards: buffers, and attributes that are tensors or plain values.
+
+    A buffer keeps its identity, also where the module has put another tensor in its place; what the module has added
+    meanwhile is removed. Modules in `leave` keep their new state. So do analog layers: their chips and counters have
+    functions of their own.
+    """
+    left = set(leave)
+    modules = [module for module in model.modules() if not isinstance(module, AnalogLayer) and module not in left]
+    buffers = [dict(module._buffers) for module in modules]
+    values = {id(each): each.detach().clone() for kept in buffers for each in kept.values() if each is not None}
+    attributes = [{name: _kept(value) for name, value in _own_attributes(module)} for module in modules]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, before in zip(buffers, kept, strict=True):
-                buffer.copy_(before)
+            for module, kept in zip(modules, buffers, strict=True):
+                for each in kept.values():
+                    if each is not None and not torch.equal(each, values[id(each)]):
+                        each.copy_(values[id(each)])
+                module._buffers.clear()
+                module._buffers.update(kept)
+        for module, before in zip(modules, attributes, strict=True):
+            for name, _ in _own_attributes(module):
+                if name not in before:
+                    del module.__dict__[name]
+            module.__dict__.update({name: restore() for name, restore in before.items()})
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _own_attributes(module: nn.Module) -> list[tuple[str, Any]]:
+    """Name and value of what a class of the user's, not torch, has in its modules."""
+    return [(name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE]
+
+
+def _kept(value: Any, inside: frozenset[int] = frozenset()) -> Callable[[], Any]:
+    """A function that gives `value` as it is now: tensors and containers of them with their content of now."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        before = value.detach().clone()
+
+        def restored() -> Tensor:
+            if not torch.equal(value, before):
+                with torch.no_grad():
+                    value.copy_(before)
+            return value
+
+        return restored
+    if id(value) in inside:  # a container that holds itself
+        return lambda: value
+    inside = inside | {id(value)}
+    if type(value) in (list, tuple, deque):
+        parts = [_kept(each, inside) for each in value]
+        make = type(value)
+        changed = make is not tuple
+        return lambda: _refilled(value, [part() for part in parts]) if changed else tuple(part() for part in parts)
+    if type(value) is dict:
+        entries = {key: _kept(each, inside) for key, each in value.items()}
+        return lambda: _refilled(value, {key: part() for key, part in entries.items()})
+    return lambda: value
+
+
+def _refilled(container: Any, content: Any) -> Any:
+    """The same list, deque or dict with `content`."""
+    container.clear()
+    container.update(content) if isinstance(container, dict) else container.extend(content)
+    return container
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mdls_cosim.analog import AnalogLayer, AnalogProduct, Moment
 from mdls_cosim.errors import InputError
-from mdls_cosim.network.batches import Batches, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode
+from mdls_cosim.network.batches import Batches, Data, place_of
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_state
+from mdls_cosim.network.scores import forward
 
 
 @torch.no_grad()
-def reestimate_batch_norm(model: nn.Module, data: Any, batch_size: int = 256) -> None:
+def reestimate_batch_norm(model: nn.Module, data: Data, batch_size: int = 256) -> None:
     """Takes the running statistics of every batch norm from what reaches it on the chip.
 
     What a chip does to all images alike, a wrong mean or scale of a channel, the norm behind it then takes back. The
@@ -26,7 +26,7 @@ def reestimate_batch_norm(model: nn.Module, data: Any, batch_size: int = 256) ->
 
     Args:
         model: converted; changed in place.
-        data: inputs, (inputs, labels) or an iterable of batches of those.
+        data: inputs, (inputs, labels) or an iterable of batches of those; see `batches.Data`.
 
     Raises:
         InputError: the model has no batch norm with running statistics.
@@ -35,7 +35,7 @@ def reestimate_batch_norm(model: nn.Module, data: Any, batch_size: int = 256) ->
     if not norms:
         raise InputError("the model has no batch norm to re-estimate", where="model", value=type(model).__name__)
     momenta = [norm.momentum for norm in norms]
-    with evaluation_mode(model):
+    with evaluation_mode(model), kept_state(model, leave=norms):
         try:
             for norm in norms:
                 norm.reset_running_stats()
@@ -65,7 +65,7 @@ class Correction:
 
 
 @torch.no_grad()
-def calibrate_columns(model: nn.Module, data: Any, batch_size: int = 256) -> dict[str, Correction]:
+def calibrate_columns(model: nn.Module, data: Data, batch_size: int = 256) -> dict[str, Correction]:
     """Gives every output of every analog layer the line that brings it nearest to the digital layer's.
 
         gain, shift = argmin sum (gain y + shift - (W x)_j)^2        y: as read, x: as in the float network
@@ -76,7 +76,7 @@ def calibrate_columns(model: nn.Module, data: Any, batch_size: int = 256) -> dic
 
     Args:
         model: converted; changed in place.
-        data: inputs, (inputs, labels) or an iterable of batches of those.
+        data: inputs, (inputs, labels) or an iterable of batches of those; see `batches.Data`.
 
     Returns:
         What it gained, by layer; layers that nothing reached are left as they are, and left out.
@@ -85,7 +85,7 @@ def calibrate_columns(model: nn.Module, data: Any, batch_size: int = 256) -> dic
     """
     layers = analog_layers(model)
     fits = {name: _Line(layer) for name, layer in layers.items()}
-    with ExitStack() as hooks, evaluation_mode(model):
+    with ExitStack() as hooks, evaluation_mode(model), kept_state(model):
         for name, layer in layers.items():
             hooks.callback(layer.register_forward_hook(fits[name].look).remove)
         _run(model, data, batch_size)
@@ -193,13 +193,8 @@ def _as_programmed(layer: AnalogLayer) -> Iterator[None]:
         layer.read_at(moment)
 
 
-def _run(model: nn.Module, data: Any, batch_size: int) -> None:
+def _run(model: nn.Module, data: Data, batch_size: int) -> None:
+    """One pass of all items through the model."""
     place = place_of(model)
-    batches = data.split(batch_size) if isinstance(data, Tensor) else Batches(data, batch_size)
-    seen = 0
-    for batch in batches:
-        inputs = batch if isinstance(batch, Tensor) else batch[0]
-        seen += len(inputs)
-        model(inputs.to(place))
-    if not seen:
-        raise InputError("there is no data to compensate with", where="data", value="0 items")
+    for batch in Batches(data, batch_size, model, targets=False, use="compensate with"):
+        forward(model, batch.to(place))

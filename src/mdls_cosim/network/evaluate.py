@@ -12,13 +12,14 @@ from torch import nn
 
 from mdls_cosim.analog import Counters, Moment
 from mdls_cosim.errors import InputError
-from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_buffers, kept_chips, program
+from mdls_cosim.network.batches import Batches, Data
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_chips, kept_state, program
+from mdls_cosim.network.scores import Metric, Output, Score, Scoring
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Part of the data that a model classifies rightly, over several programmings of its hardware."""
+    """Fraction of the targets that a model classifies correctly, or a metric, over several programmings of its chip."""
 
     mean: float
     std: float | None
@@ -33,6 +34,10 @@ class Accuracy:
     """Of every run that was computed, by analog layer: weights beyond the scale, conductances at the bounds."""
     calibrated: tuple[str, ...]
     """Layers whose converters had no range yet and took it from the first batch of the first run."""
+    metric: str = "accuracy"
+    """What the numbers are: "accuracy" or the name of the metric."""
+    ignored: int = 0
+    """Targets of class -100 in a run, which do not count."""
 
     @property
     def total(self) -> Counters:
@@ -56,11 +61,18 @@ class Accuracy:
             "counters": {name: counters.as_dict() for name, counters in self.counters.items()},
             "calibrated": list(self.calibrated),
             "unread": list(self.unread),
+            "metric": self.metric,
+            "ignored": self.ignored,
         }
 
     def __str__(self) -> str:
-        spread = "" if self.std is None else f" ± {100 * self.std:.2f}"
-        return f"{100 * self.mean:.2f}{spread} % ({len(self.runs)} runs, {self.images} images)"
+        skipped = f", {self.ignored} targets ignored" if self.ignored else ""
+        data = f"({len(self.runs)} runs, {self.images} images{skipped})"
+        if self.metric == "accuracy":
+            spread = "" if self.std is None else f" ± {100 * self.std:.2f}"
+            return f"{100 * self.mean:.2f}{spread} % {data}"
+        spread = "" if self.std is None else f" ± {self.std:.2g}"
+        return f"{self.metric} {self.mean:.4g}{spread} {data}"
 
 
 def evaluate(
@@ -71,69 +83,67 @@ def evaluate(
     batch_size: int = 256,
     moment: Moment | None = None,
     prepare: Callable[[nn.Module], object] | None = None,
+    *,
+    metric: Metric | None = None,
+    output: Output | None = None,
 ) -> Accuracy:
-    """Accuracy of a classifier, mean and standard deviation over seeded runs.
+    """Accuracy of a classifier, or any metric, mean and standard deviation over seeded runs.
 
-    Run k programs every analog layer anew from `seed + k`, and reads it from as many reads on; the same seed gives the
-    same draws on every rung. A model in which nothing is random is computed once. Afterwards the model has its earlier
-    chips, buffers and modes back; ranges that its converters found stay.
+    Run k programs every analog layer anew from `seed + k` and reads it from the beginning of that seed's noise; the
+    same seed gives the same draws on every rung. Noise that is drawn at every read follows the order of the reads, so
+    it depends on `batch_size`. A model in which nothing is random is computed once. Every run starts from the state
+    (buffers, tensors in attributes) that the model has at the call, and sees the same items. Afterwards the model has
+    its earlier chips, state and modes; ranges that its converters found stay.
+
+    Accuracy is the fraction of the targets whose class has the largest score: outputs (items, classes, ...), classes
+    (items, ...), (items, 1, ...) or one-hot, -100 not counted. Of one logit, (items) or (items, 1), class 1 is above 0.
 
     Args:
-        data: (inputs, labels), or an iterable of such batches; the model gives (items, classes).
-        moment: when the chips are read; None: each when it is now.
+        data: (inputs, labels), or an iterable of such batches; see `batches.Data`.
+        batch_size: items at a time, of data that are not batches yet.
+        moment: when the chips are read; None: each at the moment it is set to.
         prepare: called with the model after every programming, at the moment of the reading: `compensate_drift`, or
-            what else is done to every chip.
+            another correction of the chip.
+        metric: metric(outputs, targets) -> a number, called with all items of a run on the CPU; None: accuracy.
+        output: key, index or function that chooses the output of a model that returns several.
 
     Raises:
-        InputError: no runs, no data, no classifier; a moment that is none.
+        InputError: no runs, no data, inputs that are not finite; targets that do not fit the outputs; the model, the
+            metric or the data raised something; a moment that is none.
     """
     if runs < 1:
         raise InputError("an evaluation needs at least one run", where="runs", value=runs, limit="1 or more")
-    batches = Batches(data, batch_size)
+    scoring = Scoring(metric, output)
+    batches = Batches(data, batch_size, model)
     layers = analog_layers(model)
     uncalibrated = tuple(name for name, layer in layers.items() if not layer.calibrated)
     before = {name: layer.counters.copy() for name, layer in layers.items()}
     random = any(layer.hardware.random for layer in layers.values())
-    results: list[float] = []
+    scores: list[Score] = []
     clipped: list[dict[str, tuple[int, int]]] = []
-    images = 0
     given = None if moment is None else Moment.checked(moment)
     moments = {layer: given or layer.moment for layer in layers.values()}
-    with evaluation_mode(model), kept_chips(model), kept_buffers(model), torch.no_grad():
+    with evaluation_mode(model), kept_chips(model), torch.no_grad():
         for run in range(runs if random else 1):
-            program(model, seed + run)
-            for layer, when in moments.items():
-                layer.read_at(replace(when, read=when.read + seed + run))
-            if prepare is not None:
-                prepare(model)
-            right, images = _count(model, batches)
-            results.append(right / images)
+            with kept_state(model):
+                program(model, seed + run)
+                for layer, when in moments.items():
+                    layer.read_at(replace(when, read=when.read + seed + run))
+                if prepare is not None:
+                    prepare(model)
+                scores.append(scoring.of(model, batches))
             clipped.append(
                 {name: (layer.clipped_weights, layer.clipped_conductances) for name, layer in layers.items()}
             )
-    if not random:
-        results *= runs
+    results = [score.value for score in scores] * (1 if random else runs)
     return Accuracy(
         mean=statistics.fmean(results),
         std=statistics.stdev(results) if runs > 1 else None,
         runs=tuple(results),
-        images=images,
+        images=scores[0].items,
         counters={name: layer.counters.since(before[name]) for name, layer in layers.items()},
         clipped=tuple(clipped),
         calibrated=tuple(name for name in uncalibrated if layers[name].calibrated),
+        metric=scoring.name,
+        ignored=scores[0].ignored,
     )
-
-
-def _count(model: nn.Module, batches: Batches) -> tuple[int, int]:
-    """(right, all) items."""
-    place = place_of(model)
-    right = images = 0
-    for inputs, labels in batches:
-        outputs = model(inputs.to(place))
-        if outputs.ndim != 2 or outputs.shape[0] != len(labels):
-            raise InputError("the model is no classifier", value=tuple(outputs.shape), limit="outputs (items, classes)")
-        right += int((outputs.argmax(1) == labels.to(place)).sum())
-        images += len(labels)
-    if not images:
-        raise InputError("there is no data to evaluate on", where="data", value="0 items")
-    return right, images

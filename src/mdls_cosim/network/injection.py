@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from mdls_cosim.analog import AnalogLayer, Partition
 from mdls_cosim.analog.dac import Read
 from mdls_cosim.errors import InputError
-from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, layer_seed
+from mdls_cosim.network.batches import Batches, Data
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_state, layer_seed
+from mdls_cosim.network.scores import Metric, Output, Score, Scoring
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Residuals:
 
 @dataclass(frozen=True)
 class AccuracyEffect:
-    """Accuracy of one chip as it is, and with audited errors injected."""
+    """Accuracy, or a metric, of one chip as it is, and with audited errors injected."""
 
     as_is: float
     mean: float
@@ -43,9 +44,11 @@ class AccuracyEffect:
     std: float | None
     """Sample standard deviation over seeds; None for a single one."""
     runs: tuple[float, ...]
-    changed: float
-    """Share of the items whose class is another one with the errors, mean over seeds."""
+    changed: float | None
+    """Fraction of the targets whose class is another one with the errors, mean over seeds; None with a metric."""
     images: int
+    metric: str = "accuracy"
+    """What the numbers are: "accuracy" or the name of the metric."""
 
 
 class ResampledErrors:
@@ -134,65 +137,60 @@ def accuracy_effect(
     runs: int = 5,
     seed: int = 0,
     batch_size: int = 256,
+    *,
+    metric: Metric | None = None,
+    output: Output | None = None,
 ) -> AccuracyEffect:
     """Accuracy of the chip that is programmed, without and with the errors, on the same draws of its own noise.
 
     Args:
-        data: (inputs, labels), or an iterable of such batches; the model gives (items, classes).
+        data: (inputs, labels), or an iterable of such batches; see `batches.Data`.
         runs: injections, of seeds `seed`, `seed` + 1, …
+        metric: as of `evaluate`.
+        output: as of `evaluate`.
+
+    Raises:
+        InputError: no runs, no data; targets that do not fit the outputs.
     """
     if runs < 1:
         raise InputError("an effect needs at least one run", where="runs", value=runs, limit="1 or more")
-    batches = Batches(data, batch_size)
-    plain, labels = _classes(model, batches)
+    scoring = Scoring(metric, output)
+    batches = data if isinstance(data, Batches) else Batches(data, batch_size, model)
+    plain = _score(model, batches, scoring)
     found, changed = [], []
     for run in range(runs):
         with injected(model, residuals, seed + run):
-            classes, _ = _classes(model, batches)
-        found.append(_share(classes == labels))
-        changed.append(_share(classes != plain))
+            score = _score(model, batches, scoring)
+        found.append(score.value)
+        if score.classes is not None and plain.classes is not None:
+            changed.append(int((score.classes != plain.classes).sum()) / len(plain.classes))
     return AccuracyEffect(
-        as_is=_share(plain == labels),
+        as_is=plain.value,
         mean=statistics.fmean(found),
         std=statistics.stdev(found) if runs > 1 else None,
         runs=tuple(found),
-        changed=statistics.fmean(changed),
-        images=len(labels),
+        changed=statistics.fmean(changed) if changed else None,
+        images=plain.items,
+        metric=scoring.name,
     )
 
 
 @contextmanager
 def unnoticed(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, without gradients; counters are as before afterwards."""
+    """In evaluation mode, without gradients; counters and the model's state are as before afterwards."""
     layers = analog_layers(model).values()
     counters = [layer.counters.copy() for layer in layers]
     try:
-        with evaluation_mode(model), torch.no_grad():
+        with evaluation_mode(model), kept_state(model), torch.no_grad():
             yield
     finally:
         for layer, before in zip(layers, counters, strict=True):
             layer.counters = before
 
 
-def _classes(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
-    """The class that the model gives to every item, and its label."""
-    place = place_of(model)
-    classes, known = [], []
+def _score(model: nn.Module, batches: Batches, scoring: Scoring) -> Score:
+    """The score of the chip as it is, its noise from the beginning."""
     with unnoticed(model):
         for layer in analog_layers(model).values():
             layer.read_at(layer.moment)  # its noise begins anew
-        for inputs, labels in batches:
-            outputs = model(inputs.to(place))
-            if outputs.ndim != 2 or outputs.shape[0] != len(labels):
-                raise InputError(
-                    "the model is no classifier", value=tuple(outputs.shape), limit="outputs (items, classes)"
-                )
-            classes.append(outputs.argmax(1).cpu())
-            known.append(labels.cpu())
-    if not classes:
-        raise InputError("there are no data to classify", where="data", value="0 items")
-    return torch.cat(classes), torch.cat(known)
-
-
-def _share(which: Tensor) -> float:
-    return int(which.sum()) / len(which)
+        return scoring.of(model, batches)

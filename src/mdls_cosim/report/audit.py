@@ -13,7 +13,7 @@ from mdls_cosim.errors import StoreError
 from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, with_interval
-from mdls_cosim.report.wording import Level, error_percent, finite, percent
+from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,9 +65,10 @@ def render_audit(found: Mapping[str, Any], path: Path, figures: Path | None = No
         rms=error_percent(found["rms"]),
         p99=error_percent(found["p99"]),
         worst=max(layers, key=lambda layer: layer["rms"])["name"] or "(model)",
-        as_is=None if accuracy is None else percent(accuracy["as_is"]),
+        as_is=None if accuracy is None else _as_is(accuracy),
         injected=None if accuracy is None else _injected(accuracy),
-        changed=None if accuracy is None else error_percent(accuracy["changed"]),
+        changed=None if accuracy is None or accuracy["changed"] is None else error_percent(accuracy["changed"]),
+        measured=metric_words(accuracy),
         runs=0 if accuracy is None else len(accuracy["runs"]),
         images=0 if accuracy is None else accuracy["images"],
         some_tiles=any(layer["tiles"] < layer["tiles_of"] for layer in layers),
@@ -84,7 +85,7 @@ AT_REST = (
     "The circuit has capacitances or an amplifier with its pole, and was read at rest: how it settles does not show. "
     "A read time (--read-time) tells."
 )
-ERRORS, PARTS, ACCURACY = "Errors of the column currents, with 95 % intervals", "Fit and model", "Accuracy"
+ERRORS, PARTS = "Errors of the column currents, with 95 % intervals", "Fit and model"
 
 
 def audit_tables(audit: Mapping[str, Any]) -> dict[str, Table | None]:
@@ -94,12 +95,12 @@ def audit_tables(audit: Mapping[str, Any]) -> dict[str, Table | None]:
     if any(layer.get("fit") for layer in layers):
         tables[PARTS] = _part_table(layers)
     if accuracy := audit["accuracy"]:
-        rows = (
-            ("As it is", percent(accuracy["as_is"])),
-            ("With the errors injected", _injected(accuracy)),
-            ("Items of another class", error_percent(accuracy["changed"])),
+        rows = (("As it is", _as_is(accuracy)), ("With the errors injected", _injected(accuracy)))
+        if accuracy["changed"] is not None:
+            rows += (("Items of another class", error_percent(accuracy["changed"])),)
+        tables[capital(metric_words(accuracy))] = Table(
+            ("", f"{accuracy['images']} items, {len(accuracy['runs'])} injections"), rows
         )
-        tables[ACCURACY] = Table(("", f"{accuracy['images']} items, {len(accuracy['runs'])} injections"), rows)
     return tables
 
 
@@ -155,8 +156,12 @@ def _steps(error: Mapping[str, Any]) -> str:
     return f"{steps:.3g} ({between})"
 
 
+def _as_is(accuracy: Mapping[str, Any]) -> str:
+    return Level(accuracy["as_is"], metric=metric_words(accuracy)).text
+
+
 def _injected(accuracy: Mapping[str, Any]) -> str:
-    return Level(accuracy["mean"], accuracy["std"], len(accuracy["runs"])).text
+    return Level(accuracy["mean"], accuracy["std"], len(accuracy["runs"]), metric_words(accuracy)).text
 
 
 def _pictures(found: Mapping[str, Any]) -> dict[str, Picture]:

@@ -27,16 +27,25 @@ ACRONYMS = {
 
 @dataclass(frozen=True)
 class Level:
-    """An accuracy over runs: fractions of 1; the spread is absent for a single run without one."""
+    """An accuracy over runs as fractions of 1, or a metric; the spread is absent for a single run without one."""
 
     mean: float
     std: float | None = None
     runs: int | None = None
+    metric: str = "accuracy"
+    """What the numbers are."""
 
     @property
     def text(self) -> str:
-        """As percent with its spread."""
+        """As percent, or a metric as it is, with the spread."""
+        if self.metric != "accuracy":
+            return f"{self.mean:.4g}" if not self.std else f"{self.mean:.4g}\u00a0±\u00a0{self.std:.2g}"
         return percent(self.mean) if not self.std else f"{self.mean * 100:.1f}\u00a0±\u00a0{self.std * 100:.1f}\u00a0%"
+
+
+def metric_words(about: Mapping[str, Any] | None) -> str:
+    """The name of what a result has in place of an accuracy; "accuracy" in files that do not say."""
+    return str((about or {}).get("metric") or "accuracy")
 
 
 def level(entry: Any) -> Level | None:

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from mdls_cosim.analog import Adc, Dac, Hardware
 from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import InputError
-from mdls_cosim.network import analog_layers, calibrate, convert, evaluate, train
+from mdls_cosim.network import analog_layers, calibrate, calibrate_columns, convert, evaluate, train
+from mdls_cosim.network.chips import copied
 
 
 @pytest.fixture
@@ -152,3 +153,73 @@ def test_batches_without_labels_calibrate_but_do_not_evaluate(ohmic):
     assert float(analog_layers(model)["0"].input_peak) == max(float(batch.max()) for batch in batches)
     with pytest.raises(InputError, match="without labels"):
         evaluate(model, batches)
+
+
+class Remembers(nn.Module):
+    """Adds what it has seen before, kept in the ways that modules keep state."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.layer, self.where = nn.Linear(6, 3), where
+        self.register_buffer("h", torch.zeros(3))
+        self.register_buffer("late", None)
+        self.seen, self.steps, self.count, self.table = [], [torch.zeros(3)], 0, {"h": torch.zeros(3)}
+
+    def forward(self, x):
+        y = self.layer(x)
+        match self.where:
+            case "buffer in place":
+                self.h += y.mean(0)
+                return y + self.h
+            case "buffer anew":
+                self.h = self.h + y.mean(0)
+                return y + self.h
+            case "buffer that was None":
+                self.late = y.mean(0) if self.late is None else self.late + y.mean(0)
+                return y + self.late
+            case "new attribute":
+                self.more = getattr(self, "more", 0) + y.mean(0)
+                return y + self.more
+            case "list":
+                self.seen.append(y.mean(0))
+                return y + sum(self.seen)
+            case "tensor in a list":
+                self.steps[0] += y.mean(0)
+                return y + self.steps[0]
+            case "dict":
+                self.table["h"] = self.table["h"] + y.mean(0)
+                return y + self.table["h"]
+            case _:
+                self.count += 1
+                return y * self.count + torch.arange(3)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("buffer in place", "buffer anew", "buffer that was None"),
+        *("new attribute", "list", "tensor in a list", "dict", "number"),
+    ],
+)
+def test_every_run_starts_from_the_same_state(where, ohmic):
+    """With programmings that are all alike, runs are alike too; afterwards the model is as it was."""
+    tiny = Variability(effects=(ProgrammingError(relative=1e-12),))
+    generator = torch.Generator().manual_seed(3)
+    inputs, targets = torch.randn(40, 6, generator=generator), torch.zeros(40, 3)
+    model, _ = convert(Remembers(where), Hardware(tile=ohmic, rung="ideal", variability=tiny), calibration=inputs)
+    names, buffer = set(vars(model)), model.h
+    with torch.no_grad():
+        first = copied(model)(inputs)
+    result = evaluate(model, (inputs, targets), 3, batch_size=10, metric=lambda found, _: found.double().norm())
+    assert result.runs[1:] == pytest.approx([result.runs[0]] * 2, rel=1e-6)
+    calibrate_columns(model, inputs)
+    calibrate(model, inputs)
+    assert set(vars(model)) == names
+    assert model.h is buffer
+    assert model.late is None
+    assert model.seen == []
+    assert model.count == 0
+    for each in (model.h, model.steps[0], model.table["h"]):
+        assert torch.equal(each, torch.zeros(3))
+    with torch.no_grad():
+        assert torch.allclose(model(inputs), first, rtol=1e-3, atol=1e-4)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mdls_cosim.analog import Hardware
 from mdls_cosim.characterize import Characterization, Outcome
 from mdls_cosim.errors import ConfigError, DomainWarning, InputError, MdlsError, NotAvailable
-from mdls_cosim.network.chips import analog_layers, copied, evaluation_mode, kept_buffers, kept_chips
+from mdls_cosim.network.chips import analog_layers, copied, evaluation_mode, kept_chips, kept_state
 from mdls_cosim.network.compensate import calibrate_columns, compensate_drift, reestimate_batch_norm
 from mdls_cosim.network.conversion import ConversionReport
 from mdls_cosim.network.convert import convert
@@ -244,7 +244,7 @@ def _layers(model: nn.Module, unit: Unit, bench: Bench) -> Results:
     `layer_error`: on the inputs that reach the layer in the float network. `layer_error_in_network`: on those that
     reach it in this one, errors of the layers before it included.
     """
-    with kept_chips(model), kept_buffers(model):
+    with kept_chips(model), kept_state(model):
         read_at(model, unit.reading, bench)
         return _compared(model, bench)
 
