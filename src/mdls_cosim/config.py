@@ -19,9 +19,8 @@ LARGEST_TOML = 2 * MEGABYTE
 
 # tomllib takes time and memory of the square of the number of parts of a dotted key: 100,000 parts are 14 GB.
 _MOST_PARTS = 100
-_LONG_KEY = re.compile(
-    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d}""" % _MOST_PARTS
-)
+_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}){{{_MOST_PARTS}}}")
 
 _TEXT = {"text": True}  # the validation context in which quantities must carry their unit
 

@@ -62,7 +62,7 @@ def test_only_regular_files_are_opened(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "none", tmp_path / "none" / "deeper"):
-        with pytest.raises(StoreError, match="no such file at .*none"):
+        with pytest.raises(StoreError, match=r"no such file at .*none"):
             read_text_file(path)
     with pytest.raises(StoreError, match="cannot be read"):
         read_text_file("a\0b")
