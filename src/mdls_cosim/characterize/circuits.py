@@ -47,6 +47,7 @@ def programmed(engine: Engine, tile: TileSpec, conductances: ArrayLike) -> dict[
     cell = tile.cell
     if not isinstance(cell, SubcircuitCell) or cell.state.quantity != "state":
         return {"conductances": given}
+    engine = preliminary(engine)
     wanted, places = np.unique(given, return_inverse=True)
     low, high = (np.full(len(wanted), end) for end in (cell.state.lowest, cell.state.highest))
     ends = cell_conductances(engine, tile, np.array([cell.state.lowest, cell.state.highest]))
@@ -82,6 +83,11 @@ def programmed(engine: Engine, tile: TileSpec, conductances: ArrayLike) -> dict[
                 hint="Check the cell's I-V against its state, or keep conductance_range off the gap.",
             )
     return {"states": states[places].reshape(given.shape)}
+
+
+def preliminary(engine: Engine) -> Engine:
+    """The engine for simulations that only prepare a deck: `engine.preliminary` where it has one, else itself."""
+    return getattr(engine, "preliminary", engine)
 
 
 def cell_conductances(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
@@ -148,12 +154,16 @@ def solve(
         return Solution(tile, result, np.zeros(shape, dtype=bool), faults)
     deck = tile_deck(tile, **state, **options, nodes=True)
     branch = np.zeros(shape)
+    searching = preliminary(engine)
     for _ in range(_MOST_BRANCH_STEPS):
-        result = engine.run(deck, np.concatenate([given, branch.reshape(len(given), -1)], axis=1))
+        driven = np.concatenate([given, branch.reshape(len(given), -1)], axis=1)
+        result = searching.run(deck, driven)
         middle = [f"v(mid{row}_{col})" for row in range(tile.rows) for col in range(tile.cols)]
         columns = line_voltages(tile, result, faults)[1]
         settled = tile.cell.selector.consistent_branch(result.columns(middle).reshape(shape) - columns, branch)
         if np.array_equal(settled, branch):
+            if searching is not engine:
+                result = engine.run(deck, driven)
             return Solution(tile, result, branch > 0, faults)
         branch = settled
     raise SpiceNoConvergence(

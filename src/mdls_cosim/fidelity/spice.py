@@ -8,11 +8,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mdls_cosim.characterize import read_tiles
+from mdls_cosim.characterize import ReadPoint, first_deck, read_tiles
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_conductances, check_voltages
 from mdls_cosim.spice import Engine
-from mdls_cosim.tiles import TileSpec, tile_deck
+from mdls_cosim.tiles import TileSpec
 
 
 class SpiceTile(TileModel):
@@ -52,7 +52,9 @@ class SpiceTile(TileModel):
         return _Spice(self, conductances)
 
     def deck(self, conductances: ArrayLike | Tensor, voltages: ArrayLike | Tensor) -> str:
-        """A complete SPICE file of one tile that `ngspice -b` runs; it prints the column currents of every input.
+        """A complete SPICE file of one tile at rest for `ngspice -b`, which prints the column currents of every input.
+
+        The states of a user's cell and the branches of selectors with hysteresis are found in ngspice first.
 
         Args:
             conductances: (rows, cols) [S].
@@ -69,7 +71,7 @@ class SpiceTile(TileModel):
         inputs = torch.atleast_2d(torch.as_tensor(voltages).detach().cpu().double())
         check_conductances(self.spec, programmed)
         check_voltages(self.spec, programmed.shape[:-2], inputs)
-        return tile_deck(self.spec, programmed.numpy()).standalone(inputs.numpy())
+        return first_deck(ReadPoint("deck", self.spec, programmed.numpy(), inputs.numpy()), self.engine)
 
 
 class _Spice(Programmed):

@@ -1,9 +1,10 @@
 """What is tried, in this order, when ngspice does not converge. No other error has a fall-back, a bad deck least.
 
-Operating points. The first way is one sweep of all vectors, or `op` for one alone, within which ngspice itself steps
-gmin and the sources. Where that fails:
+Operating points. The first way is that of strategy.py, within which ngspice itself steps gmin and the sources. A job
+that fails is halved until each vector that fails is alone; the others keep the result of the first way, so that no
+result depends on the vectors beside it. For one that fails:
 
-    afresh            each vector by an `op` of its own: Newton starts at 0 V, not at the solution of the last vector
+    afresh            where the first way was a sweep: `op`, from 0 V
     source stepping   one sweep of all sources from 0 V to their values in 10 steps; the last is kept
     loose then tight  solved to reltol 1e-3, then at the tight tolerances from all the voltages found (.nodeset)
 
@@ -16,7 +17,7 @@ Transients, where a time step fell below ngspice's least, or the first point was
 The result of a fall-back has the tight tolerances and passes all the checks, as any other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,15 @@ from mdls_cosim.spice.checks import check_result
 from mdls_cosim.spice.deck import Deck
 from mdls_cosim.spice.transient import Waves
 
-__all__ = ["FALLBACKS", "TRANSIENT_FALLBACKS", "Simulator", "given_up", "rescued_points", "transient_ways"]
+__all__ = [
+    "FALLBACKS",
+    "TRANSIENT_FALLBACKS",
+    "Simulator",
+    "given_up",
+    "last_needed",
+    "rescued_points",
+    "transient_ways",
+]
 
 FALLBACKS = ("afresh", "source stepping", "loose then tight")
 TRANSIENT_FALLBACKS = ("shorter steps",)
@@ -69,28 +78,46 @@ class Simulator:
 
 def rescued_points(
     simulator: Simulator, deck: Deck, job: strategy.Job, values: np.ndarray, cause: SpiceNoConvergence
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, str | None]:
     """The results of a job whose first way failed, (vectors, vectors read), and the last fall-back that was needed.
 
-    Raises the first cause, naming the fall-backs, if a vector defies all of them.
+    None for the fall-back: every vector has a result of the first way. Raises the first cause, naming the fall-backs,
+    if a vector defies all of them.
     """
-    if len(values) > 1:
+    if len(values) == 1:
+        return _rescued(simulator, deck, job, values, cause)
+    middle = len(values) // 2
+    results, needed = [], []
+    for start, stop in ((0, middle), (middle, len(values))):
+        rows, first = values[start:stop], job.start + start
+        (part,) = strategy.jobs(deck, rows, job.strategy, simulator.klu, next(simulator.numbers), len(rows))
+        part = strategy.Job(first, first + len(rows), part.header | {"first": first}, job.strategy)
         try:
-            return _afresh(simulator, deck, values, job.start), FALLBACKS[0]
+            results.append(simulator.points(deck, part.header, rows))
+        except SpiceNoConvergence as error:
+            result, name = rescued_points(simulator, deck, part, rows, error)
+            results.append(result)
+            needed.append(name)
+    return np.concatenate(results), last_needed(needed)
+
+
+def last_needed(names: Iterable[str | None]) -> str | None:
+    """The last in FALLBACKS of these fall-backs; None if none was needed."""
+    return max(filter(None, names), key=FALLBACKS.index, default=None)
+
+
+def _rescued(
+    simulator: Simulator, deck: Deck, job: strategy.Job, values: np.ndarray, cause: SpiceNoConvergence
+) -> tuple[np.ndarray, str]:
+    """The result of one vector by the first fall-back that finds it, and the name of that."""
+    for name, rescue in zip(FALLBACKS, (_afresh, _stepped, _relaxed), strict=True):
+        if name == "afresh" and job.strategy == "alter":
+            continue  # that was the first way
+        try:
+            return rescue(simulator, deck, values, job.start), name
         except SpiceNoConvergence:
-            pass  # one vector of these; below each is solved alone
-    results, worst = [], 0
-    for index in range(len(values)):
-        for rank, rescue in enumerate((_afresh, _stepped, _relaxed)):
-            try:
-                results.append(rescue(simulator, deck, values[index : index + 1], job.start + index))
-            except SpiceNoConvergence:
-                continue
-            worst = max(worst, rank)
-            break
-        else:
-            raise given_up(cause, FALLBACKS)
-    return np.concatenate(results), FALLBACKS[worst]
+            continue
+    raise given_up(cause, FALLBACKS)
 
 
 def transient_ways(waves: Waves) -> list[tuple[str | None, Waves]]:

@@ -71,15 +71,15 @@ class NgspiceEngine:
     def run(self, deck: Deck, values: np.ndarray, strategy_name: strategy.Strategy | None = None) -> OperatingPoints:
         """Solve the deck for every row of `values`, (vectors, sources) [V].
 
-        strategy_name: how (strategy.py); None: the faster one
+        strategy_name: how (strategy.py); None: one by which no vector depends on another
         Raises InputError for values that are not usable, and a SpiceError for everything that ngspice does:
         DeckError, SpiceNoConvergence, SpiceTimeout, SpiceCrash, KirchhoffError, SpiceNotFound.
         """
         values = checked_values(deck, values)
         _read_vectors(deck)
-        method = strategy_name or strategy.chosen(deck, len(values))
+        method = strategy_name or strategy.chosen(deck)
         results: list[np.ndarray] = []
-        needed: list[str] = []
+        needed: list[str | None] = []
         with self._lock:
             simulator = self._simulator(deck)
             start = time.perf_counter()
@@ -95,7 +95,7 @@ class NgspiceEngine:
                     needed.append(name)
             seconds = time.perf_counter() - start
         result = np.concatenate(results)[:, : len(deck.probes)]
-        return OperatingPoints(deck.probes, result, seconds, max(needed, key=fallbacks.FALLBACKS.index, default=None))
+        return OperatingPoints(deck.probes, result, seconds, fallbacks.last_needed(needed))
 
     def transient(self, deck: Deck, waves: Waves) -> Waveforms:
         """Solve the deck over time while its sources follow `waves`.

@@ -1,45 +1,47 @@
-"""How several operating points are read from one deck: altered one by one, or as one sweep of an index.
+"""How the operating points of one deck are solved: one by one from rest, or in one sweep where the circuit is linear.
 
-`alter`: the sources are set by `alter`, then `op`; any circuit, and each point starts afresh.
-`sweep`: every source becomes a piecewise linear function of the voltage of an index net, exact at integers, and one
-`.dc` sweep over the index reads all vectors: the matrix is ordered once, and each point starts from the last.
-The two agree to 1e-9 of the largest current (tests/unit/spice/test_strategy.py).
+`alter`: the sources are set by `alter`, then `op`. Any circuit. `op` sets up the circuit anew, so every point starts
+         from rest: all voltages at 0 V, switches and other elements with memory in their initial condition.
+`sweep`: every source becomes a staircase function of the voltage of an index net, and one `.dc` sweep over the index
+         solves all vectors. Each point starts from the solution of the last. Linear circuits only.
 
-Milliseconds a vector, loading included, sinh tiles of 1 - 100 uS with 1 ohm wires, signed inputs, 2-core x86-64:
+The result of a vector does not depend on the vectors before it, on their order, on their number, or on the jobs that
+they are divided into: not one bit of it (tests/physics/test_independent_reads.py). A `.dc` sweep carries the state of
+elements with memory from point to point (a switch, self-heating, any bistable cell), and where a circuit is not linear,
+the last digits of Newton's solution depend on where it started. In a linear circuit neither exists: the last iteration
+factors the same matrix whatever came before. The staircase has flat steps, so that the index has no entry in the matrix
+that depends on neighboring vectors, and a source has exactly the value of its vector.
 
-    tile (vectors)   8x8 (256)  16x16 (256)  32x32 (64)  64x64 (16)  128x128 (4)
-    alter, KLU            1.5          4.9          35         204         1950
-    sweep, KLU           0.23          1.0          12         110         1200
-    alter, Sparse         1.1                      140
-    sweep, Sparse        0.32                       31
+Milliseconds of processor time a vector, loading included, 1 - 100 uS, 1 ohm wires, KLU (x86-64, ngspice 46):
 
-From two vectors on the sweep wins at every size: `op` builds and orders its matrix afresh each time, a sweep does so
-once. The `alter` commands themselves are 1 % of the time at 32x32, 9 % at 8x8, in whichever of their spellings.
+    tile (vectors)        8x8 (64)  16x16 (64)  32x32 (16)  64x64 (16)  128x128 (16)
+    alter, sinh cells         0.76         3.3          19         118           750
+    sweep, sinh cells         0.23        0.93         9.1          65           476   not used: depends on the order
+    alter, ohmic cells        0.60         2.1          11          64           468
+    sweep, ohmic cells        0.13        0.42         4.2          30           261
 
-Where the time of one deck goes, milliseconds of a quiet processor, 32x32 sinh tile, 16 vectors, KLU, 65 iterations:
+`op` takes 5 iterations from rest where a point of a sweep takes 4 from the last solution; the other half of the
+difference is the matrix, which `op` builds and orders for every point. Solving for 0 V between the vectors of a sweep
+costs 4 - 5 iterations more a vector, as much as `op`, and would still not be exact for elements with memory.
 
-    loading 38       24 with the cells written out by us (flatten.py), of which half is ngspice's parser
-    sweep   124      107 so: factors 45, B sources 40 (memory-bound: 1024 trees of 30 nodes), convergence test and rest
-    parent  30       15: making the deck and checking its text as a whole 9, writing the cells out 6
-
-Tried without gain: two opposite diodes for a sinh cell, exact for |a V| <= 3 (side by side 168 ms a sweep as B sources
-and 165 as diodes: the entries of the matrix are the cost, not the exponential); other spellings of the sinh (one
-voltage or a difference of two, the factor inside or outside); reltol 1e-6 (as many iterations), 1e-5 and more (fewer,
-but errors of 1e-6); huge pages, a larger heap and no thread cache in malloc; eight orders of the elements (by name is
-near the best, and some do not converge). Linear cells of the same tile take 23 + 47 ms and 33 iterations.
-A B source's expression cannot be altered, so that new conductances need a new circuit.
+Tried without gain: two opposite diodes for a sinh cell, exact for |a V| <= 3; other spellings of the sinh; reltol 1e-6
+(as many iterations), 1e-5 and more (fewer, but errors of 1e-6); huge pages, a larger heap and no thread cache in
+malloc; eight orders of the elements (by name is near the best, and some do not converge); fewer vectors to save. A B
+source's expression cannot be altered, so that new conductances need a new circuit.
 """
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mdls_cosim.spice.deck import TOLERANCES, Deck
-from mdls_cosim.spice.elements import RESERVED, format_number
+from mdls_cosim.spice.elements import RESERVED, format_number, spice_number
 from mdls_cosim.spice.flatten import flattened
+from mdls_cosim.spice.library import model_text
 from mdls_cosim.spice.transient import Waves, wave_text
 
 __all__ = ["Job", "Strategy", "chosen", "jobs", "relaxed", "started", "transient", "vectors"]
@@ -53,6 +55,12 @@ MOST_WORK = 800_000
 
 _INDEX = f"{RESERVED}index"
 
+# Words on the line of an element whose value is one number; a capacitor is open at rest, whatever its line says.
+_CONSTANT_WORDS = {"r": 4, "v": 4, "i": 4, "g": 6, "e": 6, "h": 5, "f": 5}
+
+# Half the width of a step of the staircase that a swept source follows.
+_HALF_STEP = 0.25
+
 
 @dataclass(frozen=True)
 class Job:
@@ -61,11 +69,36 @@ class Job:
     start: int
     stop: int
     header: dict[str, Any]
+    strategy: Strategy
 
 
-def chosen(deck: Deck, count: int) -> Strategy:
-    """The faster strategy for this deck and number of vectors."""
-    return "sweep" if count > 1 and deck.sources else "alter"
+def chosen(deck: Deck) -> Strategy:
+    """The strategy for a deck, whatever the number of vectors: a sweep if the circuit is linear and has sources."""
+    return "sweep" if deck.sources and _linear(deck) else "alter"
+
+
+def _linear(deck: Deck) -> bool:
+    """Whether a circuit is known to be linear at rest: constant elements, and library models made of such elements."""
+    if deck.osdi or not all("\n" not in model and _linear_model(model) for model in deck.models):
+        return False
+    return all(line[0] in "xX" or _constant(line) for line in deck.elements)
+
+
+@lru_cache(maxsize=64)
+def _linear_model(name: str) -> bool:
+    """Whether each subcircuit of a library model holds constant elements only; `{...}` of parameters are constants."""
+    lines = [line for line in model_text(name).lower().splitlines() if line.strip() and line[0] != "*"]
+    inside = [line for line in lines if not line.startswith((".subckt", ".ends"))]
+    return all(_constant(re.sub(r"\{[^{}]*\}", "1", line)) for line in inside)
+
+
+def _constant(line: str) -> bool:
+    """Whether an element line is of a resistor, source or capacitor with a plain number for its value."""
+    words = line.split()
+    size = _CONSTANT_WORDS.get(line[0].lower())
+    if size is None:
+        return line[0] in "cC"
+    return len(words) == size and spice_number(words[-1]) is not None
 
 
 def vectors(deck: Deck) -> tuple[str, ...]:
@@ -86,7 +119,7 @@ def jobs(
         stop = min(start + together, len(values))
         prepare = _alter if strategy == "alter" else _sweep
         header = prepare(deck, values[start:stop], klu, number) | _common(deck, start)
-        result.append(Job(start, stop, header))
+        result.append(Job(start, stop, header, strategy))
     return result
 
 
@@ -145,13 +178,10 @@ def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, 
     replaced: dict[str, str] = {}
     lines: dict[str, str] = {}
     for name, column in zip(deck.sources, values.T, strict=True):
+        # Also a source that does not change: the circuit is the same whatever the vectors are.
         declared, plus, minus, _ = deck.by_name[name.lower()].split()
-        if (column == column[0]).all():
-            lines[name.lower()] = f"{declared} {plus} {minus} {format_number(column[0])}"
-        else:
-            replaced[name.lower()] = f"b{RESERVED}{name.lower()}"
-            points = ",".join(f"{k},{format_number(value)}" for k, value in enumerate(column))
-            lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{points})"
+        replaced[name.lower()] = f"b{RESERVED}{name.lower()}"
+        lines[name.lower()] = f"B{RESERVED}{declared} {plus} {minus} v=pwl(v({marker}),{_staircase(column)})"
     elements = flattened((lines.get(name, line) for name, line in deck.by_name.items()), deck.models)
     extra = f"V{marker} {marker} 0 0"
     return {
@@ -161,6 +191,12 @@ def _sweep(deck: Deck, values: np.ndarray, klu: bool, number: int) -> dict[str, 
         "vectors": [_output_name(name, replaced) for name in vectors(deck)],
         "marker": {"name": marker, "values": list(range(len(values)))},
     }
+
+
+def _staircase(values: np.ndarray) -> str:
+    """Points of a piecewise linear function whose value around each index is that of the vector, with slope 0."""
+    texts = [format_number(value) for value in values.tolist()]
+    return ",".join(f"{k - _HALF_STEP},{text},{k + _HALF_STEP},{text}" for k, text in enumerate(texts))
 
 
 def _save(deck: Deck, replaced: dict[str, str], marker: str) -> tuple[str, ...]:

@@ -46,10 +46,53 @@ def test_voltages_and_the_currents_of_driven_sources_can_be_read(engine: Ngspice
     np.testing.assert_allclose(-10 * points.column("i(vrow0)"), drop, rtol=1e-9)
 
 
-def test_one_vector_is_altered_and_many_are_swept(sinh_tile):
-    deck = sinh_tile(2)
-    assert strategy.chosen(deck, 1) == "alter"
-    assert strategy.chosen(deck, 2) == "sweep"
+DIVIDER = ("Vin in 0 0", "Rtop in middle 1e3", "Rload middle 0 1e3")
+
+
+@pytest.mark.parametrize(
+    ("more", "models"),
+    [
+        ((), ()),
+        (("Gcell middle 0 middle 0 1e-6",), ()),
+        (("Xcell middle 0 ohmic conductance=1e-6",), ("ohmic",)),
+        (("Hout out 0 Vin -1e3", "Cload middle 0 1e-12 ic=0.5", "Iin 0 middle 1e-6"), ()),
+    ],
+)
+def test_a_circuit_of_constant_elements_is_swept(more, models):
+    deck = Deck("linear", (*DIVIDER, *more), models, sources=("Vin",), probes=("v(middle)",))
+    assert strategy.chosen(deck) == "sweep"
+
+
+@pytest.mark.parametrize(
+    ("more", "models"),
+    [
+        (("Xcell middle 0 sinh",), ("sinh",)),
+        (("Xcell middle 0 ohmic", "Xmore middle 0 sinh"), ("ohmic", "sinh")),
+        (("Xcell middle 0 own",), (".subckt own p n\nR1 p n 1k\n.ends\n",)),
+        (("Bcell middle 0 i=v(middle)*1e-6",), ()),
+        (("Gcell middle 0 cur='v(middle)^3'",), ()),
+        (("Gcell middle 0 POLY(1) middle 0 0 1e-6 1e-7",), ()),
+        (("S1 middle 0 in 0 sw",), ()),
+    ],
+)
+def test_any_other_circuit_is_solved_point_by_point(more, models):
+    deck = Deck("other", (*DIVIDER, *more), models, sources=("Vin",), probes=("v(middle)",))
+    assert strategy.chosen(deck) == "alter"
+
+
+def test_without_sources_there_is_nothing_to_sweep():
+    deck = Deck("battery", ("Vin in 0 3", "Rin in 0 2"), probes=("i(vin)",))
+    assert strategy.chosen(deck) == "alter"
+
+
+@pytest.mark.ngspice
+def test_a_swept_source_has_the_value_of_its_vector_whatever_its_neighbors(engine: NgspiceEngine):
+    """A piecewise linear function that rises between the indices gives 0.3 + (0.1 - 0.3), which is not 0.1."""
+    deck = Deck("source", ("Vin in 0 0", "Rload in 0 1e3"), sources=("Vin",), probes=("v(in)",))
+    values = np.array([0.3, 0.1, 0.7, 0.1, -1 / 3, 0.1, 0.1])
+    found = engine.run(deck, values[:, None], "sweep").values[:, 0]
+    np.testing.assert_allclose(found, values, rtol=1e-15)
+    assert len(set(found[values == 0.1])) == 1
 
 
 @pytest.mark.ngspice
