@@ -74,8 +74,10 @@ class AnalogMultiheadAttention(Composite):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As torch's: (outputs, weights of attention or None)."""
+        for part in (query, key, value):
+            self._check_tensor(part)
         if query.is_nested or key.is_nested or value.is_nested:
-            raise InputError(f"{type(self).__name__} takes no nested tensors", hint="pass a key_padding_mask")
+            raise InputError("nested tensors are not taken", where=self.where, hint="pass a key_padding_mask")
         if is_causal and attn_mask is None:
             raise InputError("is_causal only says that attn_mask is the causal mask", hint="pass that mask too")
         batched = query.ndim == 3
@@ -84,7 +86,8 @@ class AnalogMultiheadAttention(Composite):
         query, key, value = (part.transpose(0, along) for part in parts)
         if any(part.ndim != 3 for part in parts) or not key.shape[:2] == value.shape[:2] == (len(query), key.shape[1]):
             raise InputError(
-                f"the inputs of {type(self).__name__} have the wrong shapes",
+                "the inputs have the wrong shapes",
+                where=self.where,
                 value=", ".join(str(tuple(part.shape)) for part in parts),
                 limit="one batch, and as many values as keys",
             )

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from mdls_cosim.analog.alterations import alteration, reparametrised
 from mdls_cosim.analog.hardware import Hardware
@@ -15,6 +15,7 @@ from mdls_cosim.analog.layer import AnalogLayer
 from mdls_cosim.analog.linear import AnalogLinear
 from mdls_cosim.analog.plain_attributes import plain_attributes, substituted
 from mdls_cosim.analog.product import AnalogProduct, MatrixProduct
+from mdls_cosim.errors import InputError
 
 
 class Composite(nn.Module):
@@ -32,6 +33,8 @@ class Composite(nn.Module):
     digital_kind: ClassVar[type[nn.Module]]
     kinds: ClassVar[dict[type[nn.Module], type[Composite]]] = {}
     """What becomes what."""
+    label: str = ""
+    """Name in the converted model, for messages."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -72,6 +75,15 @@ class Composite(nn.Module):
     def _take(self, digital: Any) -> None:
         """Takes over options and parts; matrices as `nn.Linear`."""
         raise NotImplementedError
+
+    @property
+    def where(self) -> str:
+        """The module in a message: its name in the model, where it has one, and its class."""
+        return f"{self.label} ({type(self).__name__})" if self.label else type(self).__name__
+
+    def _check_tensor(self, inputs: Any) -> None:
+        if not isinstance(inputs, Tensor):
+            raise InputError("expected a torch tensor", where=self.where, value=type(inputs).__name__)
 
     @property
     def on_tiles(self) -> bool:

@@ -45,26 +45,30 @@ class _Sliding(AnalogLayer):
         return layer.train(conv.training)
 
     @uncompiled
-    def forward(self, inputs: Tensor) -> Tensor:
-        outputs = self._run(self.items(inputs))
-        return outputs if inputs.ndim == 2 + self.axes else outputs[0]
+    def forward(self, input: Tensor) -> Tensor:
+        outputs = self._run(self.items(input))
+        return outputs if input.ndim == 2 + self.axes else outputs[0]
 
     @property
     def axes(self) -> int:
         """Dimensions that the kernel slides along."""
         return len(self.kernel_size)
 
-    def items(self, inputs: Tensor) -> Tensor:
+    def _batched(self, inputs: Tensor) -> Tensor:
+        """The inputs with a batch dimension, if their shape is right."""
+        self._check_tensor(inputs)
         items = inputs[None] if inputs.ndim == 1 + self.axes else inputs
         if items.ndim != 2 + self.axes or items.shape[1] != self.in_channels:
-            raise InputError(
-                f"the input of {type(self).__name__} has the wrong shape",
-                value=tuple(inputs.shape),
-                limit=f"(batch, {self.in_channels}, {', '.join(['size'] * self.axes)}), or without the batch",
-            )
+            sizes = ", ".join(["size"] * self.axes)
+            raise self._wrong_shape(inputs, f"(batch, {self.in_channels}, {sizes}), or without the batch")
+        return items
+
+    def items(self, inputs: Tensor) -> Tensor:
+        items = self._batched(inputs)
         if min(self._sizes(items)) < 1:
             raise InputError(
-                f"the kernel of {type(self).__name__} is larger than its padded input",
+                "the kernel is larger than its padded input",
+                where=self.where,
                 value="x".join(map(str, items.shape[2:])),
                 limit=f"kernel {self.kernel_size}, dilation {self.dilation}, padding {self.padding}",
             )
@@ -173,7 +177,8 @@ class _Convolution(_Sliding):
         most = {"reflect": [size - 1 for size in sizes], "circular": list(sizes)}.get(self.padding_mode)
         if most is not None and any(max(margin) > limit for margin, limit in zip(self._margins(), most, strict=True)):
             raise InputError(
-                f"the padding of {type(self).__name__} is wider than its input",
+                "the padding is wider than its input",
+                where=self.where,
                 value=f"{'x'.join(map(str, sizes))}, padding {self.padding}",
                 limit=f"{' and '.join(map(str, most))} with padding_mode={self.padding_mode!r}",
             )
@@ -247,8 +252,43 @@ class _Transposed(_Sliding):
         assert digital is not None
         super().__init__(hardware, digital, digital.weight)
         self.output_padding: tuple[int, ...] = digital.output_padding
+        self._padding_of_call = self.output_padding
+        """`output_padding` of the last call, which its `output_size` determines."""
         self.window = Window(self.kernel_size, (1,) * self.axes, self.dilation, (0,) * self.axes)
         self.program(seed)
+
+    @uncompiled
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """As torch's; `output_size` chooses among the sizes that a stride allows, in place of `output_padding`."""
+        self._batched(input)
+        self._padding_of_call = self.output_padding if output_size is None else self._padding_for(input, output_size)
+        return super().forward(input)
+
+    def _padding_for(self, inputs: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
+        """The `output_padding` that gives `output_size`: the sizes of the axes, or of all dimensions."""
+        axes = self.axes
+        smallest = [
+            (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1
+            for size, stride, padding, dilation, kernel in zip(
+                inputs.shape[-axes:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
+            )
+        ]
+        try:
+            sizes = tuple(int(size) for size in output_size)
+        except (TypeError, ValueError):
+            sizes = ()
+        more = tuple(size - least for size, least in zip(sizes[-axes:], smallest, strict=False))
+        fits = all(0 <= each < stride for each, stride in zip(more, self.stride, strict=False))
+        if len(sizes) not in (axes, inputs.ndim) or not fits:
+            raise InputError(
+                "the output size cannot come from this input",
+                where=self.where,
+                value=tuple(output_size) if sizes else output_size,
+                limit=" x ".join(
+                    f"{least}..{least + stride - 1}" for least, stride in zip(smallest, self.stride, strict=True)
+                ),
+            )
+        return more
 
     def _matrix(self, groups: int) -> Tensor:
         # (groups, inputs, outputs, *kernel), the kernel turned round, to (groups, inputs x kernel, outputs).
@@ -260,7 +300,7 @@ class _Transposed(_Sliding):
         return [
             (dilation * (kernel - 1) - padding, dilation * (kernel - 1) - padding + more)
             for dilation, kernel, padding, more in zip(
-                self.dilation, self.kernel_size, self.padding, self.output_padding, strict=True
+                self.dilation, self.kernel_size, self.padding, self._padding_of_call, strict=True
             )
         ]
 
@@ -287,7 +327,7 @@ class AnalogConvTranspose1d(_Transposed):
     """A transposed convolution on memristor tiles; arguments and shapes of `torch.nn.ConvTranspose1d`.
 
     The input is spread by the stride with zeros between, and read as a convolution with the kernel turned round: every
-    output position is one read, in which the rows of the zeros rest at 0 V. `output_size` is not taken.
+    output position is one read, in which the rows of the zeros rest at 0 V.
 
     Args:
         hardware: tiles, mapping and periphery.

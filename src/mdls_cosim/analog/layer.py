@@ -443,6 +443,15 @@ class AnalogLayer(nn.Module, ABC):
             InputError: the wrong shape.
         """
 
+    def _check_tensor(self, inputs: Any) -> None:
+        if not isinstance(inputs, Tensor):
+            raise InputError(
+                "an analog layer takes a torch tensor", where=self.where, value=type(inputs).__name__, limit="a Tensor"
+            )
+
+    def _wrong_shape(self, inputs: Tensor, limit: str) -> InputError:
+        return InputError("the input has the wrong shape", where=self.where, value=tuple(inputs.shape), limit=limit)
+
     def digital(self, inputs: Tensor) -> Tensor:
         """What the weights make of `inputs` without any hardware, (items, outputs, …)."""
         items, part = self.items(inputs), self.partition

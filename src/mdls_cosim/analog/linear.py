@@ -49,16 +49,13 @@ class AnalogLinear(AnalogLayer):
         return layer.train(linear.training)
 
     @uncompiled
-    def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        return self._run(self.items(inputs)).reshape(*inputs.shape[:-1], self.out_features)
+    def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        return self._run(self.items(input)).reshape(*input.shape[:-1], self.out_features)
 
     def items(self, inputs: Tensor) -> Tensor:
+        self._check_tensor(inputs)
         if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
-            raise InputError(
-                f"the input of {type(self).__name__} has the wrong shape",
-                value=tuple(inputs.shape),
-                limit=f"(*batch, {self.in_features})",
-            )
+            raise self._wrong_shape(inputs, f"(*batch, {self.in_features})")
         return inputs.reshape(-1, self.in_features)
 
     def _vectors_per_item(self, items: Tensor) -> int:

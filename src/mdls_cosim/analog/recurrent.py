@@ -37,20 +37,22 @@ class _Recurrent(Composite):
             return tuple(like.new_zeros((*shape[:-1], size)) for size in sizes)
         state = given if len(self.states) > 1 else (given,)
         if not isinstance(state, tuple | list) or len(state) != len(self.states):
-            raise InputError(f"{type(self).__name__} takes its initial state as ({', '.join(self.states)})")
+            raise InputError(
+                f"the initial state is ({', '.join(self.states)})", where=self.where, value=type(given).__name__
+            )
         for name, each, size in zip(self.states, state, sizes, strict=True):
+            self._check_tensor(each)
             if tuple(each.shape) != (*shape[:-1], size):
                 raise InputError(
-                    f"the initial {name} state of {type(self).__name__} has the wrong shape",
+                    f"the initial {name} state has the wrong shape",
+                    where=self.where,
                     value=tuple(each.shape),
                     limit=str((*shape[:-1], size)),
                 )
         return tuple(state)
 
     def _wrong(self, inputs: Tensor, limit: str) -> InputError:
-        return InputError(
-            f"the input of {type(self).__name__} has the wrong shape", value=tuple(inputs.shape), limit=limit
-        )
+        return InputError("the input has the wrong shape", where=self.where, value=tuple(inputs.shape), limit=limit)
 
 
 class _Simple(_Recurrent):
@@ -103,10 +105,10 @@ class _Sequence(_Recurrent):
         directions = ("", "_reverse") if self.bidirectional else ("",)
         return [f"_l{layer}{direction}" for layer in range(self.num_layers) for direction in directions]
 
-    def forward(self, inputs: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """As torch's: (outputs, last state), a PackedSequence for a PackedSequence."""
-        packed = inputs if isinstance(inputs, PackedSequence) else None
-        data, sizes, batched = self._steps(inputs)
+        packed = input if isinstance(input, PackedSequence) else None
+        data, sizes, batched = self._steps(input)
         if not batched and hx is not None:
             hx = tuple(each[:, None] for each in hx) if len(self.states) > 1 else hx[:, None]
         suffixes = self._suffixes()
@@ -142,6 +144,7 @@ class _Sequence(_Recurrent):
             if inputs.data.ndim != 2 or inputs.data.shape[-1] != self.input_size:
                 raise self._wrong(inputs.data, f"packed (steps, {self.input_size})")
             return inputs.data, inputs.batch_sizes.tolist(), True
+        self._check_tensor(inputs)
         if inputs.ndim not in (2, 3) or inputs.shape[-1] != self.input_size or not inputs.numel():
             order = "batch, steps" if self.batch_first else "steps, batch"
             raise self._wrong(inputs, f"({order}, {self.input_size}) or (steps, {self.input_size}), and not empty")
@@ -201,12 +204,13 @@ class _Cell(_Recurrent):
         self.ih = matrix(digital.weight_ih, digital.bias_ih)
         self.hh = matrix(digital.weight_hh, digital.bias_hh)
 
-    def forward(self, inputs: Float[Tensor, "*batch inputs"], hx: Any = None) -> Any:
+    def forward(self, input: Float[Tensor, "*batch inputs"], hx: Any = None) -> Any:
         """The next state, as torch's."""
-        if inputs.ndim not in (1, 2) or inputs.shape[-1] != self.input_size:
-            raise self._wrong(inputs, f"(batch, {self.input_size}) or ({self.input_size},)")
-        state = self._state(hx, (*inputs.shape[:-1], self.hidden_size), inputs)
-        new = self._update(self.ih(inputs), self.hh(state[0]), state)
+        self._check_tensor(input)
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
+            raise self._wrong(input, f"(batch, {self.input_size}) or ({self.input_size},)")
+        state = self._state(hx, (*input.shape[:-1], self.hidden_size), input)
+        new = self._update(self.ih(input), self.hh(state[0]), state)
         return new if len(self.states) > 1 else new[0]
 
     def extra_repr(self) -> str:

@@ -15,7 +15,7 @@ from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity import SpiceTile, TileModel
 from mdls_cosim.network.batch_forms import Batch
 from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, layer_seed
+from mdls_cosim.network.chips import analog_layers, hooked_input, layer_seed
 from mdls_cosim.network.error_size import ErrorSize, Sample
 from mdls_cosim.network.injection import AccuracyEffect, Residuals, accuracy_effect, unnoticed
 from mdls_cosim.network.scores import Metric, Output, Scoring, forward
@@ -256,13 +256,13 @@ def _capture(model: nn.Module, layers: dict[str, AnalogLayer], drawn: list[Batch
     reached: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(_layer: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
+        def hook(_layer: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any], _output: Tensor) -> None:
             earlier = [] if isinstance(layers[name], AnalogProduct) else reached.get(name, [])
-            reached[name] = [*earlier, layers[name].items(args[0]).detach()]
+            reached[name] = [*earlier, layers[name].items(hooked_input(args, named)).detach()]
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(keep(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with unnoticed(model):
             for batch in drawn:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mdls_cosim.analog import AnalogLayer, AnalogProduct, Moment
 from mdls_cosim.errors import InputError
 from mdls_cosim.network.batches import Batches, Data, place_of
-from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_state
+from mdls_cosim.network.chips import analog_layers, evaluation_mode, hooked_input, kept_state
 from mdls_cosim.network.scores import forward
 
 
@@ -87,7 +87,7 @@ def calibrate_columns(model: nn.Module, data: Data, batch_size: int = 256) -> di
     fits = {name: _Line(layer) for name, layer in layers.items()}
     with ExitStack() as hooks, evaluation_mode(model), kept_state(model):
         for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(fits[name].look).remove)
+            hooks.callback(layer.register_forward_hook(fits[name].look, with_kwargs=True).remove)
         _run(model, data, batch_size)
     return {name: fit.apply() for name, fit in fits.items() if fit.count}
 
@@ -100,10 +100,10 @@ class _Line:
         self.count = 0
         self._read = self._wished = self._read_read = self._read_wished = self._wished_wished = torch.zeros(())
 
-    def look(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def look(self, _module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], output: Tensor) -> Tensor:
         """Hands the digital output on, so that every layer sees what the float network would give it."""
         layer = self._layer
-        digital = layer.digital(inputs[0])
+        digital = layer.digital(hooked_input(inputs, named))
         if isinstance(layer, AnalogProduct):
             return digital.to(output).reshape(output.shape)
         bias = 0.0 if layer.bias is None else layer.bias.double()

@@ -62,7 +62,9 @@ def convert(
     closed = {opened: original for opened, original in plan.originals.items() if not opened.on_tiles}
     skipped = _skipped(whole[0], layers, kept, closed)
     replace_modules(whole, closed)
-    for module in whole.modules():
+    for name, module in whole[0].named_modules():
+        if isinstance(module, Composite):
+            module.label = name or WHOLE
         # Its fast path would take the weights of its layers, and hand them nested tensors.
         if isinstance(module, nn.TransformerEncoder) and any(isinstance(part, Composite) for part in module.modules()):
             module.enable_nested_tensor = module.use_nested_tensor = False

@@ -522,7 +522,7 @@ def test_a_matrix_says_what_it_takes():
 
 def test_one_mistake_one_error():
     conv = AnalogConv1d(2, 3, 3, hardware=Hardware(tile=TileSpec(rows=4, cols=4)))
-    with pytest.raises(InputError, match=r"AnalogConv1d has the wrong shape.*2, size"):
+    with pytest.raises(InputError, match=r"wrong shape at AnalogConv1d.*2, size"):
         conv(torch.zeros(1, 3, 5))
     with pytest.raises(InputError, match=r"wrong shape"):
         conv(torch.zeros(5))
