@@ -57,7 +57,7 @@ def copied(model: Model) -> Model:
 
 def hooked_input(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     """The input of an analog layer in a forward hook that is registered with `with_kwargs=True`."""
-    return arguments[0] if arguments else named.get("input", named.get("inputs"))
+    return arguments[0] if arguments else named["input" if "input" in named else "inputs"]
 
 
 _NO_COPY = (TypeError, AttributeError, RuntimeError, NotImplementedError)

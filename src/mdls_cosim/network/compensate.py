@@ -100,7 +100,7 @@ class _Line:
         self.count = 0
         self._read = self._wished = self._read_read = self._read_wished = self._wished_wished = torch.zeros(())
 
-    def look(self, _module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any], output: Tensor) -> Tensor:
+    def look(self, _module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
         """Hands the digital output on, so that every layer sees what the float network would give it."""
         layer = self._layer
         digital = layer.digital(hooked_input(inputs, named))
