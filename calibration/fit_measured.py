@@ -6,7 +6,8 @@ The folder holds `knowm_sdc/` (github.com/knowm/memristor-discovery, data/: W-SD
 one settled period of a sine a file), `bipolar_iv/` (github.com/fgr1986/vlsi_memristor_compact_model),
 `sandia_pulse_trains/` (github.com/sandialabs/cross-sim) and `gong_pulse_response/` (github.com/IBM/aihwkit).
 
-Errors are the RMS of modelled less measured current over the range of the measured, in percent. The drive of a Knowm
+Errors are the RMS of modelled less measured current, over the range of the measured or over the RMS current of a branch
+(the points of one sign of the drive), in percent. The drive of a Knowm
 loop is the applied sine; device, series resistor and the capacitance of the set-up (fitted) are simulated under it.
 --write puts the parameter sets knowm_sdc_m1_47k.toml and knowm_sdc_m1_5k.toml there.
 """
@@ -16,17 +17,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mdls_cosim.calibrate import Calibration, Loop, PulseTrain, Setup, Value, calibrate, read_measurement
-from mdls_cosim.calibrate.loops import LoopFit, fit_loops
+from mdls_cosim.calibrate import Branch, Calibration, Loop, PulseTrain, Setup, Value, calibrate, read_measurement
+from mdls_cosim.calibrate.loop_fit import LoopFit
+from mdls_cosim.calibrate.loops import fit_loops
 from mdls_cosim.calibrate.parameter_text import symbol_of, unit_of
 from mdls_cosim.calibrate.ranking import rank
 from mdls_cosim.errors import MdlsError
+from mdls_cosim.quantities import format_quantity
 
 MODEL = "metastable_switch"
 """Knowm's own model of its device."""
@@ -95,7 +98,7 @@ def knowm_table(loops: dict[str, Loop], candidates: int, quick: bool) -> dict[st
     say("one period a file: no cycle-to-cycle figure\n")
     resistors = RESISTORS[:1] if quick else RESISTORS
     columns: dict[str, dict[str, float]] = {name: {} for name in loops if name != TWICE}
-    fits = {}
+    fits, left_out_branches = {}, {}
     for resistor in resistors:
         own = family(loops, resistor, "M1")
         others = [loop for name, loop in loops.items() if loop not in own and name != TWICE]
@@ -112,7 +115,9 @@ def knowm_table(loops: dict[str, Loop], candidates: int, quick: bool) -> dict[st
                 columns[name][what] = error
         for left_out in own[2:3] if quick else own:
             rest = [loop for loop in own if loop is not left_out]
-            columns[left_out.name]["held-out frequency"] = fitted(rest, [left_out], candidates).held_out[left_out.name]
+            without = fitted(rest, [left_out], candidates)
+            columns[left_out.name]["held-out frequency"] = without.held_out[left_out.name]
+            left_out_branches[left_out.name] = without.branches[left_out.name]
     if not quick:
         every = [loop for name, loop in loops.items() if name.endswith("M1")]
         for name, error in fitted(every, (), candidates).errors.items():
@@ -121,6 +126,8 @@ def knowm_table(loops: dict[str, Loop], candidates: int, quick: bool) -> dict[st
             for name, error in fitted(family(loops, resistor, "M2"), (), candidates).errors.items():
                 columns[name]["M2's own fit"] = error
     print_table(columns)
+    for resistor, fit in fits.items():
+        print_branches(fit, resistor, left_out_branches)
     return fits
 
 
@@ -146,6 +153,46 @@ def print_table(columns: dict[str, dict[str, float]]) -> None:
             say(f"{head}: rms {100 * np.sqrt(np.mean(np.square(values))):.1f}, worst {100 * max(values):.1f}")
 
 
+def print_branches(fit: LoopFit, resistor: str, left_out: Mapping[str, Sequence[Branch]]) -> None:
+    """A row a branch of the fitted files: its errors, and the states of data and model near 0.1 V."""
+    say(f"\n{MODEL} behind {resistor}: error in percent of the RMS current of the branch; measured / model states")
+    heads = ("branch", "RMS current", "fitted", "out", "back", "held out", "at", "off state", "on/off", "switches at")
+    widths = (10, 12, 8, 6, 6, 10, 9, 19, 13, 22)
+    say(f"{'file':<18}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+    for name in fit.errors:
+        for place, branch in enumerate(fit.branches[name]):
+            other = left_out.get(name, ())
+            pair = (branch.measured, branch.modelled)
+            cells = (
+                branch.sign, quantity(branch.rms_current, "A"), *map(percent, (branch.error, branch.error_out)),
+                percent(branch.error_back), percent(other[place].error if place < len(other) else None),
+                quantity(branch.reference_voltage, "V"), " / ".join(quantity(one.high_resistive, "S") for one in pair),
+                " / ".join("-" if one.ratio is None else f"{one.ratio:.1f}" for one in pair),
+                " / ".join(quantity(one.switching_voltage, "V") for one in pair),
+            )  # fmt: skip
+            say(f"{name:<18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    for sign in ("positive", "negative"):
+        errors = [branch.error for name in fit.errors for branch in fit.branches[name] if branch.sign == sign]
+        held = [branch.error for name in fit.errors for branch in left_out.get(name, ()) if branch.sign == sign]
+        said = f"{sign}: rms {percent(rms(errors))}"
+        say(said + (f", of a held-out frequency {percent(rms(held))}" if held else ""))
+
+
+def rms(values: Sequence[float]) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def percent(share: float | None) -> str:
+    """In percent with one digit."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """In three digits with its unit."""
+    return "-" if value is None else format_quantity(value, unit, 3)
+
+
 def ranking(loops: dict[str, Loop], resistor: str, candidates: int) -> None:
     """Prints all models, fitted to three frequencies and ranked by the fourth, 100 Hz."""
     own = family(loops, resistor, "M1")
@@ -156,7 +203,10 @@ def ranking(loops: dict[str, Loop], resistor: str, candidates: int) -> None:
     say(f"\nmodels on {resistor}, M1: held out {left_out.name}")
     for place, fit in enumerate(fits, 1):
         held_out = 100 * (fit.held_out_error or 0.0)
-        say(f"{place:>3}  {model_of(fit):<20} fitted {100 * fit.error:5.1f}   held out {held_out:5.1f}")
+        say(
+            f"{place:>3}  {model_of(fit):<20} fitted {100 * fit.error:5.1f}   held out {held_out:5.1f}"
+            f"   branches: fitted {percent(fit.branch_error)}, held out {percent(fit.held_out_branch_error)}"
+        )
 
 
 def model_of(fit: LoopFit) -> str:
@@ -175,7 +225,7 @@ def bipolar(folder: Path) -> None:
     say("\nbipolar sweep, one cycle, times as of a ramp of 1 V/s (assumed: all rates scale with it); nothing held out.")
     say("The current compliance of 100 uA is no part of any model.")
     for fit in rank([loop]):
-        say(f"  {model_of(fit):<20} fitted {100 * fit.error:5.1f}")
+        say(f"  {model_of(fit):<20} fitted {100 * fit.error:5.1f}   branches {percent(fit.branch_error)}")
 
 
 def pulses(folder: Path) -> None:
@@ -217,6 +267,7 @@ def described(fit: LoopFit, loops: Sequence[Loop], resistor: str) -> Calibration
         method=fit.method,
         errors=fit.errors,
         held_out=fit.held_out,
+        branches={name: fit.branches[name] for name in fit.errors},
         notes=(f"Data: {ATTRIBUTION}", *fit.notes),
         validity={
             "applied voltage": (-0.8, 0.8, "volt"),

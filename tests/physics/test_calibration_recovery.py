@@ -11,8 +11,9 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 from mdls_cosim.calibrate.confidence import from_hessian
+from mdls_cosim.calibrate.loop_fit import LoopFit
 from mdls_cosim.calibrate.loop_problem import LoopProblem, prepare
-from mdls_cosim.calibrate.loops import LoopFit, fit_loops
+from mdls_cosim.calibrate.loops import fit_loops
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.search import refine
 from mdls_cosim.calibrate.spaces import Scales, search_spaces

@@ -1,5 +1,6 @@
 """Calibrate: from measured I-V loops, pulse trains, levels and drift to a parameter set, with its confidence."""
 
+from mdls_cosim.calibrate.agreement import Branch, States
 from mdls_cosim.calibrate.measurement import DriftTrace, LevelTable, Loop, Measurement, PulseTrain
 from mdls_cosim.calibrate.pulse_response import PulseLaw, PulseResponse
 from mdls_cosim.calibrate.reading import KINDS, MeasuredFile, MeasuredFiles, Setup, read_measurement
@@ -8,6 +9,7 @@ from mdls_cosim.calibrate.run import calibrate
 
 __all__ = [
     "KINDS",
+    "Branch",
     "Calibration",
     "DriftTrace",
     "LevelTable",
@@ -20,6 +22,7 @@ __all__ = [
     "PulseTrain",
     "Ranked",
     "Setup",
+    "States",
     "Value",
     "calibrate",
     "read_measurement",

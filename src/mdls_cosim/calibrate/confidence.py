@@ -34,25 +34,36 @@ class Confidence:
     method: str
 
 
-def from_hessian(residuals: Residuals, shares: np.ndarray, sizes: Sequence[int]) -> Confidence:
+def from_hessian(
+    residuals: Residuals, shares: np.ndarray, sizes: Sequence[int], parts: np.ndarray | None = None
+) -> Confidence:
     """Intervals from the curvature of the cost at its least, with residuals that may be correlated in time.
 
-        covariance = (J^T J/(s^2 tau) + 12 I)^-1
+        covariance = (A B^-1 A + 12 I)^-1,    A = J^T J,    B = tau sum_p s_p^2 J_p^T J_p
 
-    s^2 is the residual variance and tau the time, in samples, over which residuals are correlated (1 for white noise;
-    what a model misses makes it large). The last term is the variance 1/12 of a share that may be anywhere: without it
-    a parameter that the data do not tell would have no interval at all.
+    s_p^2 is the residual variance of part p of the data, whose scale need not be that of its noise, and tau the time,
+    in samples, over which residuals are correlated (1 for white noise; a systematic misfit makes it large). With one
+    part A B^-1 A is J^T J/(s^2 tau). The last term is the variance 1/12 of a share that may be anywhere: it bounds the
+    interval of a parameter that the data do not determine.
 
     Args:
         shares: (parameters,) the optimum.
         sizes: points of each loop, in the order of the residuals.
+        parts: (points,) number of the part of each residual; None: one part.
     """
     value, jacobian = linearised(residuals, shares[None])
     value, jacobian = value[0], jacobian[0]
     count, size = jacobian.shape
     tau = correlation_time(value, sizes)
-    variance = float(value @ value) / max(count - size, 1)
-    covariance = np.linalg.inv(jacobian.T @ jacobian / (variance * tau + np.finfo(float).tiny) + _PRIOR * np.eye(size))
+    labels = np.zeros(count, dtype=np.int64) if parts is None else parts
+    scatter = np.finfo(float).tiny * np.eye(size)
+    for label in np.unique(labels):
+        own = labels == label
+        variance = float(value[own] @ value[own]) / max(own.sum() * (1 - size / count), 1.0)
+        scatter += tau * variance * jacobian[own].T @ jacobian[own]
+    curvature = jacobian.T @ jacobian
+    information = curvature @ np.linalg.pinv(scatter, hermitian=True) @ curvature
+    covariance = np.linalg.inv(information + _PRIOR * np.eye(size))
     deviation = np.sqrt(np.diag(covariance))
     half = float(student.ppf((1 + LEVEL) / 2, max(count / tau - size, 1.0))) * deviation
     # Where few independent values are left, Student's factor may exceed what the bounds allow.

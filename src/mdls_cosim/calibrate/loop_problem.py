@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mdls_cosim.calibrate.branches import quarters, scales
 from mdls_cosim.calibrate.circuit import Drive, Response, respond
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.spaces import Free, Space
@@ -43,17 +45,26 @@ class Prepared:
     temperature: float
     """[K]."""
     span: float
-    """Largest less smallest measured current [A]: what errors are shares of."""
+    """Largest less smallest measured current [A]."""
+    parts: np.ndarray
+    """(points,) quarter of the loop, see `branches.NAMES`."""
+    scales: np.ndarray
+    """(points,) [A]: what the residual of each point is divided by, see `branches.scales`."""
     turn: int = 0
     """By how many points a settled cycle was turned to begin there: point 0 here was this one of the measurement."""
 
     def thinned(self, most: int) -> Prepared:
         """Every n-th point, so that at most about `most` remain, but 40 of a cycle at least."""
         stride = max(1, min(math.ceil(len(self.times) / most), self.cycle_points // 40))
-        return Prepared(
-            self.name, self.times[::stride], self.drive[::stride], self.currents[::stride], self.resistance,
-            self.period, -(-self.cycle_points // stride), self.temperature, self.span, self.turn,
-        )  # fmt: skip
+        return dataclasses.replace(
+            self,
+            times=self.times[::stride],
+            drive=self.drive[::stride],
+            currents=self.currents[::stride],
+            parts=self.parts[::stride],
+            scales=self.scales[::stride],
+            cycle_points=-(-self.cycle_points // stride),
+        )
 
     def measured_order(self, values: np.ndarray) -> np.ndarray:
         """`values` (points,) of this loop from the first measured point on."""
@@ -81,6 +92,8 @@ def prepare(
         drive, resistance = loop.voltages, None
     cycle = np.asarray(loop.cycle)
     cycle_points = int(np.bincount(cycle - cycle.min()).max())
+    parts = quarters(drive, cycle_points)
+    weights = scales(loop.currents, parts)
     times, drive, currents = loop.times, sign * drive, sign * loop.currents
     period, turn = None, 0
     # With several cycles at hand nothing need be assumed of what came before them.
@@ -88,10 +101,11 @@ def prepare(
         period = loop.period or float(np.median(np.diff(times))) * cycle_points
         turn = _rise(drive, raising)
         times = np.concatenate([times[turn:], times[:turn] + period])
-        drive, currents = np.roll(drive, -turn), np.roll(currents, -turn)
+        drive, currents, parts, weights = (np.roll(each, -turn) for each in (drive, currents, parts, weights))
     span = float(np.ptp(currents))
     return Prepared(
-        loop.name, times, drive, currents, resistance, period, cycle_points, loop.temperature, span, turn
+        loop.name, times, drive, currents, resistance, period, cycle_points, loop.temperature, span, parts, weights,
+        turn,
     )  # fmt: skip
 
 
@@ -122,8 +136,9 @@ class LoopProblem:
     """Loops, a space, and what else is fitted: shares (candidates, parameters) in, residuals out.
 
     The parameters are those of the space, then `series_resistance` and `parallel_capacitance` where they are fitted,
-    then the first state of every loop that is not periodic. A residual is the current less the measured one, a share
-    of the loop's range; all loops count the same, whatever their number of points.
+    then the first state of every loop that is not periodic. A residual is the current less the measured one, relative
+    to the RMS current of its quarter of the loop (`branches.scales`). All loops count the same, and of each loop all
+    quarters, whatever their currents and numbers of points.
     """
 
     space: Space
@@ -166,12 +181,12 @@ class LoopProblem:
         return Candidates(self.space.population(shares), resistance, capacitance, shares[:, place:])
 
     def residuals(self, shares: np.ndarray) -> np.ndarray:
-        """(candidates, points of all loops); their mean square is that of the loops' errors."""
+        """(candidates, points of all loops); their mean square is that of the relative errors of quarters and loops."""
         found = self.currents(shares)
         total = sum(len(loop.times) for loop in self.loops)
         return np.concatenate(
             [
-                (currents - loop.currents) / loop.span * math.sqrt(total / (len(self.loops) * len(loop.times)))
+                (currents - loop.currents) / loop.scales * math.sqrt(total / (len(self.loops) * len(loop.times)))
                 for currents, loop in zip(found, self.loops, strict=True)
             ],
             axis=1,
@@ -214,13 +229,13 @@ def _settled(
     """(candidates, loops) states at the first point, after `periods` of the drive or once a period changes nothing."""
     count = loops[0].cycle_points
     closing = [
-        Prepared(
-            loop.name, np.append(loop.times[:count], loop.times[0] + (loop.period or 0.0)),
-            np.append(loop.drive[:count], loop.drive[0]), loop.currents, loop.resistance, loop.period, count,
-            loop.temperature, loop.span, loop.turn,
+        dataclasses.replace(
+            loop,
+            times=np.append(loop.times[:count], loop.times[0] + (loop.period or 0.0)),
+            drive=np.append(loop.drive[:count], loop.drive[0]),
         )
         for loop in loops
-    ]  # fmt: skip
+    ]
     # Some drives leave a device that is on where it is. It was off when it was made, and so it begins there.
     states = np.zeros((_count(candidates), len(loops)))
     for _ in range(periods):

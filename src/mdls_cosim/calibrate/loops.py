@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from mdls_cosim.calibrate.confidence import Confidence, from_bootstrap, from_hessian
-from mdls_cosim.calibrate.loop_problem import Candidates, LoopProblem, Prepared, prepare
+from mdls_cosim.calibrate.confidence import from_bootstrap, from_hessian
+from mdls_cosim.calibrate.fit_progress import Meter, Progress
+from mdls_cosim.calibrate.loop_fit import LoopFit
+from mdls_cosim.calibrate.loop_problem import LoopProblem, Prepared
+from mdls_cosim.calibrate.loop_report import report_fit
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.search import explore, refine
-from mdls_cosim.calibrate.spaces import Free, Scales, Space, search_spaces
-from mdls_cosim.calibrate.spread import cycle_spread
+from mdls_cosim.calibrate.set_up import SetUp, scales_of
+from mdls_cosim.calibrate.spaces import Space, search_spaces
 from mdls_cosim.calibrate.switching import switching
-from mdls_cosim.devices import DynamicDevice
 from mdls_cosim.errors import InputError
 
 CANDIDATES = 1024
@@ -33,61 +33,6 @@ _POLISHED = 4
 _STEPS_MATTER = 0.03
 """...this share of the residual: an error of the steps that is not small against the noise moves the parameters out of
 their intervals."""
-_COARSE = 5e-3
-"""Of the current range: a change of the fit at half the time step that is worth a note."""
-_STARTS = 101
-"""First states that are tried for a held-out loop whose first state nothing tells."""
-_AT_BOUND = 1e-3
-"""Share of the searched range within which a value counts as at its bound."""
-_GUESSES = 41
-"""Points of the sine or loop that the largest conductance is the second largest of: one bad point does not count."""
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class LoopFit:
-    """A device fitted to loops, with its errors: RMS of modelled less measured current over the measured range."""
-
-    device: DynamicDevice
-    values: dict[str, float]
-    """Of the fitted parameters, SI."""
-    intervals: dict[str, tuple[float, float]]
-    """95 %."""
-    determined: dict[str, bool]
-    """False: the data do not tell the parameter."""
-    method: str
-    """Where the intervals come from: "hessian" or "bootstrap"."""
-    errors: dict[str, float]
-    """By name of the loop."""
-    held_out: dict[str, float]
-    """The same of loops that were not fitted."""
-    modelled: dict[str, np.ndarray]
-    """Currents of the model at the points of each loop [A]."""
-    starts: dict[str, float]
-    """State at the first point of each loop."""
-    series_resistance: float | None = None
-    """Fitted or given in place of the loops' own [ohm]."""
-    parallel_capacitance: float = 0.0
-    """Across the device [F], of the set-up."""
-    covariance: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    """Of all fitted parameters, in shares of their bounds."""
-    points: int = 0
-    """Fitted currents."""
-    variability: tuple[Any, ...] = ()
-    """Effects of `devices.variability` that repeated cycles show."""
-    notes: tuple[str, ...] = ()
-    """Sentences for the reader."""
-
-    @property
-    def error(self) -> float:
-        """RMS of `errors`."""
-        return _rms(self.errors)
-
-    @property
-    def held_out_error(self) -> float | None:
-        """RMS of `held_out`; None where nothing was held out."""
-        return _rms(self.held_out) if self.held_out else None
 
 
 def fit_loops(
@@ -102,7 +47,11 @@ def fit_loops(
     candidates: int = CANDIDATES,
     progress: Progress | None = None,
 ) -> LoopFit:
-    """The device of a model that comes nearest to all `loops` at once; each loop counts the same.
+    """The device of a model that comes nearest to all `loops` at once.
+
+    The error that is minimized is relative: of each quarter of a loop (positive or negative drive, moving away from
+    0 V or back) to the RMS current of that quarter. Loops count the same, and so do the quarters of a loop, so that a
+    branch of small currents and the high-resistive state are fitted as well as the largest current.
 
     No first guess is needed: bounds follow from the sizes of what was measured (`spaces`). The first state of a loop
     is fitted with the rest; that of a single settled cycle follows by repeating its drive, from a device that is off.
@@ -131,10 +80,10 @@ def fit_loops(
             hint="Measure with a larger amplitude, or longer",
         )  # fmt: skip
     sign = 1 if sum(each.opening for each in hysteresis) > 0 else -1
-    scales = _scales(loops, None if series_resistance == "fit" else series_resistance)
+    scales = scales_of(loops, None if series_resistance == "fit" else series_resistance)
     spaces = search_spaces(device, scales)
-    meter = _Meter(progress, len(spaces), candidates, bootstrap)
-    extra = _Extra.of(scales, series_resistance, parallel_capacitance)
+    meter = Meter(progress, len(spaces), candidates, bootstrap)
+    extra = SetUp.of(scales, series_resistance, parallel_capacitance)
 
     fits = []
     for space in spaces:
@@ -146,8 +95,9 @@ def fit_loops(
     if bootstrap:
         confidence = from_bootstrap(problem.residuals, shares, sizes, bootstrap, seed, meter.step)
     else:
-        confidence = from_hessian(problem.residuals, shares, sizes)
-    found = _report(problem, shares, confidence, extra, loops, held_out, hysteresis, sign)
+        parts = np.concatenate([10 * place + loop.parts for place, loop in enumerate(problem.loops)])
+        confidence = from_hessian(problem.residuals, shares, sizes, parts)
+    found = report_fit(problem, shares, confidence, extra, loops, held_out, hysteresis, sign)
     meter.finish()
     return found
 
@@ -169,53 +119,8 @@ def _check(loops: Sequence[Loop], held_out: Sequence[Loop], series_resistance: f
             )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Extra:
-    """What is fitted besides the device."""
-
-    series_resistance: float | None
-    resistor: Free | None
-    capacitor: Free | float
-
-    @classmethod
-    def of(cls, scales: Scales, series_resistance: float | str | None, capacitance: float | str) -> _Extra:
-        resistor = Free("series_resistance", 1e-3 / scales.conductance, 10 / scales.conductance)
-        # From a charging current of a ten-thousandth to one of ten times the largest at the highest frequency.
-        most = scales.current * scales.shortest / (2 * math.pi * scales.voltage)
-        capacitor = Free("parallel_capacitance", 1e-4 * most, 10 * most)
-        return cls(
-            None if isinstance(series_resistance, str) else series_resistance,
-            resistor if series_resistance == "fit" else None,
-            capacitor if isinstance(capacitance, str) else capacitance,
-        )
-
-    def prepare(self, loop: Loop, sign: int, raising: int) -> Prepared:
-        fitted = self.resistor is not None and loop.applied
-        return prepare(loop, sign, self.series_resistance, fitted=fitted, raising=raising)
-
-
-def _scales(loops: Sequence[Loop], series_resistance: float | None) -> Scales:
-    voltages, conductances = [], []
-    for loop in loops:
-        voltage = loop.voltages
-        resistance = series_resistance if series_resistance is not None else loop.series_resistance
-        if loop.applied and resistance is not None:
-            voltage = voltage - resistance * loop.currents
-        largest = float(np.abs(voltage).max())
-        away = np.abs(voltage) > 0.2 * largest
-        ratios = np.sort((loop.currents / np.where(away, voltage, math.inf))[away])
-        voltages.append(largest)
-        conductances.append(float(ratios[-min(2, len(ratios))]))
-    periods = [loop.period or float(np.ptp(loop.times)) / len(loop.cycles) for loop in loops]
-    current = max(float(np.abs(loop.currents).max()) for loop in loops)
-    conductance = max(conductances)
-    if conductance <= 0:
-        raise InputError("currents against the voltage", value=f"largest I/V {conductance:g} S", limit="above zero")
-    return Scales(max(voltages), current, conductance, min(periods), max(periods))
-
-
 def _search(
-    space: Space, loops: Sequence[Prepared], extra: _Extra, candidates: int, seed: int, meter: _Meter
+    space: Space, loops: Sequence[Prepared], extra: SetUp, candidates: int, seed: int, meter: Meter
 ) -> tuple[LoopProblem, np.ndarray]:
     """The best shares of one form of a model."""
     coarse = LoopProblem(space, [loop.thinned(_SEARCH_POINTS) for loop in loops], extra.resistor, extra.capacitor)
@@ -237,155 +142,3 @@ def _search(
         best = refine(fine.residuals, best, iterations=12, tolerance=1e-6, done=meter.step).shares
     meter.stage(3)
     return fine, best[0]
-
-
-def _report(
-    problem: LoopProblem,
-    shares: np.ndarray,
-    confidence: Confidence,
-    extra: _Extra,
-    loops: Sequence[Loop],
-    held_out: Sequence[Loop],
-    hysteresis: Sequence[Any],
-    sign: int,
-) -> LoopFit:
-    parameters = problem.parameters
-    own = {each.name: float(each.value(shares[place])) for place, each in enumerate(parameters)}
-    bounds = {
-        each.name: tuple(sorted(float(each.value(end[place])) for end in (confidence.low, confidence.high)))
-        for place, each in enumerate(parameters)
-    }
-    named = [each.name for each in parameters if not each.name.startswith("start of ")]
-    best = problem.candidates(shares[None])
-    model = problem.space.chosen(shares)
-    raising = model.raising_sign
-    turned = sign * raising
-    device = model.replace(reversed=True) if turned < 0 else model
-    notes = [problem.space.remark] if problem.space.remark else []
-    if device.reversed:
-        notes.append("reversed = true: the model's second pin is the one where the measured voltage is positive")
-    notes += _at_bounds(parameters, shares)
-    notes += [f"{loop.name} does not switch" for loop, each in zip(loops, hysteresis, strict=True) if not each.present]
-
-    responses = problem.respond(best, finer=2, until_closed=True)
-    coarser = problem.respond(best, until_closed=True)
-    errors, modelled, starts, ends = {}, {}, {}, {}
-    for loop, response, other in zip(problem.loops, responses, coarser, strict=True):
-        currents = response.currents[0, 0]
-        errors[loop.name] = float(np.sqrt(np.mean((currents - loop.currents) ** 2))) / loop.span
-        change = float(np.sqrt(np.mean((currents - other.currents[0, 0]) ** 2))) / loop.span
-        if change > _COARSE:
-            notes.append(f"{loop.name}: half the time step changes the model by {change:.1%} of the current range")
-        modelled[loop.name] = turned * loop.measured_order(currents)
-        states = loop.measured_order(response.states[0, 0])
-        starts[loop.name], ends[loop.name] = float(states[0]), float(states[-1])
-
-    spared = {}
-    for loop in held_out:
-        prepared = extra.prepare(loop, turned, raising)
-        before = next((each for each in problem.loops if each.name == loop.follows), None)
-        currents, start, guessed = _predict(problem, best, prepared, before, ends)
-        spared[loop.name] = float(np.sqrt(np.mean((currents - prepared.currents) ** 2))) / prepared.span
-        modelled[loop.name] = turned * prepared.measured_order(currents)
-        starts[loop.name] = start
-        if guessed:
-            notes.append(f"{loop.name}: its first state is fitted, the rest is predicted")
-
-    effects, more = cycle_spread(loops, problem.loops, best)
-    capacitance = own.get("parallel_capacitance", problem.capacitor if not isinstance(problem.capacitor, Free) else 0.0)
-    return LoopFit(
-        device=device,
-        values={name: own[name] for name in named},
-        intervals={name: bounds[name] for name in named},  # pyright: ignore[reportArgumentType]
-        determined={
-            each.name: bool(confidence.determined[place]) for place, each in enumerate(parameters) if each.name in named
-        },
-        method=confidence.method,
-        errors=errors,
-        held_out=spared,
-        modelled=modelled,
-        starts=starts,
-        series_resistance=own.get("series_resistance", extra.series_resistance),
-        parallel_capacitance=float(capacitance),
-        covariance=confidence.covariance,
-        points=sum(len(loop.times) for loop in problem.loops),
-        variability=effects,
-        notes=(*notes, *more),
-    )
-
-
-def _at_bounds(parameters: Sequence[Free], shares: np.ndarray) -> list[str]:
-    """Of fitted values at the bounds of the search: the best may lie outside, or the data tell nothing."""
-    ends = {
-        each.name: "least" if share < 0.5 else "largest"
-        for each, share in zip(parameters, shares, strict=True)
-        if min(share, 1 - share) < _AT_BOUND and not each.name.startswith("start of ")
-    }
-    return [f"{name} is at the {end} value that was searched" for name, end in ends.items()]
-
-
-def _predict(
-    problem: LoopProblem, best: Candidates, loop: Prepared, before: Prepared | None, ends: dict[str, float]
-) -> tuple[np.ndarray, float, bool]:
-    """Currents of a held-out loop (points,), its first state, and whether that had to be fitted."""
-    if loop.period is not None:
-        alone = dataclasses.replace(problem, loops=[loop])
-        response = alone.respond(best, finer=2, until_closed=True)[0]
-        return response.currents[0, 0], float(loop.measured_order(response.states[0, 0])[0]), False
-    if before is not None and before.period is None and before.times[-1] < loop.times[0]:
-        # From the last fitted point on.
-        joined = dataclasses.replace(
-            loop,
-            times=np.append(before.times[-1], loop.times),
-            drive=np.append(before.drive[-1], loop.drive),
-            currents=np.append(before.currents[-1], loop.currents),
-        )
-        alone = dataclasses.replace(problem, loops=[joined])
-        given = dataclasses.replace(best, starts=np.array([[ends[before.name]]]))
-        response = alone.respond(given, finer=2)[0]
-        return response.currents[0, 0, 1:], float(response.states[0, 0, 1]), False
-    alone = dataclasses.replace(problem, loops=[loop])
-    tried = dataclasses.replace(best, starts=np.linspace(0.0, 1.0, _STARTS)[:, None])
-    response = alone.respond(tried, finer=2)[0]
-    chosen = int(np.argmin(np.mean((response.currents[:, 0] - loop.currents) ** 2, axis=1)))
-    return response.currents[chosen, 0], float(response.states[chosen, 0, 0]), True
-
-
-class _Meter:
-    """Progress of a fit whose length is only known roughly: a share is set aside for each stage."""
-
-    _SHARES = (0.0, 0.25, 0.6, 1.0)
-
-    def __init__(self, progress: Progress | None, spaces: int, candidates: int, bootstrap: int) -> None:
-        self._progress, self._spaces = progress, spaces
-        self._per_space = 1000
-        self._total = spaces * self._per_space + (self._per_space if bootstrap else 0)
-        self._done, self._end, self._finished = 0.0, 0.0, 0
-
-    def stage(self, number: int) -> None:
-        """Stage `number` of the next form of the model begins; after the last, that form is done."""
-        base = self._finished * self._per_space
-        self._done = base + self._SHARES[number] * self._per_space
-        if number == len(self._SHARES) - 1:
-            self._finished += 1
-            self._end = self._total if self._finished == self._spaces else self._done
-        else:
-            self._end = base + self._SHARES[number + 1] * self._per_space
-        self._tell()
-
-    def step(self) -> None:
-        """A batch is done: nearer to the end of the stage, never past it."""
-        self._done += 0.04 * (self._end - self._done)
-        self._tell()
-
-    def finish(self) -> None:
-        self._done = self._total
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._progress is not None:
-            self._progress(int(self._done), self._total)
-
-
-def _rms(errors: dict[str, float]) -> float:
-    return math.sqrt(sum(error**2 for error in errors.values()) / len(errors)) if errors else 0.0

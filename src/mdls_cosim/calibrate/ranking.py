@@ -7,7 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from mdls_cosim.calibrate.loops import CANDIDATES, LoopFit, Progress, fit_loops
+from mdls_cosim.calibrate.fit_progress import Progress
+from mdls_cosim.calibrate.loop_fit import LoopFit
+from mdls_cosim.calibrate.loops import CANDIDATES, fit_loops
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.spaces import FITTED_MODELS
 
@@ -26,9 +28,9 @@ def rank(
 ) -> list[LoopFit]:
     """Fits of `devices` (all that have a search space) to `loops`, best first.
 
-    The order is that of the error on `held_out`. Where nothing was held out it is that of the Bayesian information
-    criterion n ln(mean square error) + p ln n, n points and p parameters: more parameters must earn their
-    place. It counts points as independent, which a model's own misfit is not.
+    The order is that of the error on `held_out`, relative to the current of each branch. Where nothing was held out it
+    is that of the Bayesian information criterion n ln(mean square misfit) + p ln n, n points and p parameters. It
+    counts points as independent, which systematic misfits are not.
 
     Args:
         bootstrap: see `fit_loops`; of the best model only.
@@ -51,7 +53,11 @@ def rank(
             )
         )  # fmt: skip
     order = sorted(fits, key=_held_out_error if held_out else information_criterion)
-    basis = "the error on held-out loops" if held_out else "BIC of the fitted loops, as none was held out"
+    basis = (
+        "the relative error of the branches of held-out loops"
+        if held_out
+        else "BIC of the fitted loops, as none was held out"
+    )
     best = dataclasses.replace(order[0], notes=(*order[0].notes, f"Models ranked by {basis}"))
     if bootstrap:
         again = fit_loops(
@@ -63,9 +69,10 @@ def rank(
 
 
 def information_criterion(fit: LoopFit) -> float:
-    """BIC of a fit: n ln(mean square error) + p ln n."""
-    return 2 * fit.points * math.log(max(fit.error, 1e-12)) + len(fit.values) * math.log(fit.points)
+    """BIC of a fit: n ln(mean square misfit) + p ln n."""
+    return 2 * fit.points * math.log(max(fit.misfit, 1e-12)) + len(fit.values) * math.log(fit.points)
 
 
 def _held_out_error(fit: LoopFit) -> float:
-    return math.inf if fit.held_out_error is None else fit.held_out_error
+    error = fit.held_out_branch_error
+    return math.inf if error is None else error

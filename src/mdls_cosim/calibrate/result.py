@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import tomllib
@@ -15,6 +16,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from mdls_cosim.calibrate.agreement import Branch
+from mdls_cosim.calibrate.loop_fit import branches_error
 from mdls_cosim.calibrate.measurement import Measurement
 from mdls_cosim.calibrate.parameter_text import config_table, quantity_text, toml_text
 from mdls_cosim.calibrate.pulse_response import PulseResponse
@@ -52,11 +55,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A model with its errors, shares of the current range."""
+    """A model with its errors."""
 
     model: str
     error: float | None
+    """Of the fitted loops, a share of the current range."""
     held_out: float | None
+    """The same of the held-out loops."""
+    branches: float | None = None
+    """Of the fitted loops: RMS of the relative errors of their branches."""
+    held_out_branches: float | None = None
+    """The same of the held-out loops."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +83,8 @@ class Calibration:
     """By measurement: RMS of measured less modelled, a share of its range."""
     held_out: dict[str, float] = field(default_factory=dict)
     """The same of what was not fitted."""
+    branches: dict[str, tuple[Branch, ...]] = field(default_factory=dict)
+    """By loop, fitted and held out: error, on/off ratio and switching voltage of each branch, of data and model."""
     error_meaning: str = "RMS of measured less modelled current, over the range of the measured"
     ranking: tuple[Ranked, ...] = ()
     variability: Variability | None = None
@@ -102,6 +113,16 @@ class Calibration:
         """RMS over all that was not fitted; None where there is nothing."""
         return _rms(self.held_out) if self.held_out else None
 
+    @property
+    def branch_error(self) -> float | None:
+        """RMS of the relative errors of the branches of what was fitted; None where there are none."""
+        return branches_error(self.branches, self.errors)
+
+    @property
+    def held_out_branch_error(self) -> float | None:
+        """The same of what was held out."""
+        return branches_error(self.branches, self.held_out)
+
     def text(self) -> str:
         """The parameter file's content.
 
@@ -125,6 +146,8 @@ class Calibration:
             "kind": self.kind,
             "error": self.error,
             "held_out_error": self.held_out_error,
+            "branch_error": self.branch_error,
+            "held_out_branch_error": self.held_out_branch_error,
             "error_meaning": self.error_meaning,
             "intervals": self.method,
             "seed": self.seed,
@@ -133,7 +156,10 @@ class Calibration:
             "values": {name: _value_table(value) for name, value in self.values.items()},
             "errors": dict(self.errors),
             "held_out": dict(self.held_out),
-            "ranking": [{"model": each.model, "error": each.error, "held_out": each.held_out} for each in self.ranking],
+            "branches": {
+                name: {branch.sign: config_table(branch) for branch in each} for name, each in self.branches.items()
+            },
+            "ranking": [dataclasses.asdict(each) for each in self.ranking],
             "validity": {
                 name: [quantity_text(low, unit), quantity_text(high, unit)]
                 for name, (low, high, unit) in self.validity.items()
@@ -192,9 +218,14 @@ class Calibration:
                 method=told["intervals"],
                 errors=dict(told.get("errors", {})),
                 held_out=dict(told.get("held_out", {})),
+                branches={
+                    name: tuple(Branch.from_text_dict(each, where) for each in signs.values())
+                    for name, signs in told.get("branches", {}).items()
+                },
                 error_meaning=told["error_meaning"],
                 ranking=tuple(
-                    Ranked(each["model"], each.get("error"), each.get("held_out")) for each in told.get("ranking", [])
+                    Ranked(**{key.name: each.get(key.name) for key in dataclasses.fields(Ranked)})
+                    for each in told.get("ranking", [])
                 ),
                 variability=_read(Variability, content.get("variability"), where),
                 pulses=_read(PulseResponse, content.get("pulses"), where),

@@ -32,7 +32,7 @@ from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import format_quantity
 
 if TYPE_CHECKING:
-    from mdls_cosim.calibrate.loops import LoopFit
+    from mdls_cosim.calibrate.loop_fit import LoopFit
 
 AUTO = "auto"
 """In place of a device: all models with a search space are fitted, and ranked."""
@@ -242,9 +242,8 @@ def _from_loops(
         method=best.method,
         errors=dict(best.errors),
         held_out=dict(best.held_out),
-        ranking=tuple(Ranked(str(getattr(fit.device, "model", "?")), fit.error, fit.held_out_error) for fit in fits)
-        if model == AUTO
-        else (),
+        branches=dict(best.branches),
+        ranking=tuple(map(_ranked, fits)) if model == AUTO else (),
         variability=Variability(effects=tuple(best.variability)) if best.variability else None,
         notes=tuple(dict.fromkeys(notes)),
         validity=_validity(every),
@@ -253,6 +252,11 @@ def _from_loops(
         modelled=dict(best.modelled),
         measurements=(*((loop, False) for loop in loops), *((loop, True) for loop in held_out)),
     )
+
+
+def _ranked(fit: LoopFit) -> Ranked:
+    model = str(getattr(fit.device, "model", "?"))
+    return Ranked(model, fit.error, fit.held_out_error, fit.branch_error, fit.held_out_branch_error)
 
 
 def _loop_values(fit: LoopFit) -> dict[str, Value]:

@@ -74,6 +74,8 @@ def _cycles(loop: Loop, prepared: Prepared) -> list[Prepared]:
             times=prepared.times[cycle == number],
             drive=prepared.drive[cycle == number],
             currents=prepared.currents[cycle == number],
+            parts=prepared.parts[cycle == number],
+            scales=prepared.scales[cycle == number],
             period=None,
         )
         for number in chosen
@@ -87,7 +89,7 @@ def _speed(loop: Prepared, best: Candidates) -> tuple[float, float]:
     def residuals(shares: np.ndarray) -> np.ndarray:
         speed = np.exp(widest * (2 * shares[:, :1] - 1))
         found = simulate([loop], best, shares[:, 1:], substeps_for(loop.cycle_points), speed)
-        return (found.currents[:, 0] - loop.currents) / loop.span
+        return (found.currents[:, 0] - loop.currents) / loop.scales
 
     speeds, states = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, _GRID[0]), np.linspace(0, 1, _GRID[1])))
     grid = np.stack([speeds, states], axis=1)

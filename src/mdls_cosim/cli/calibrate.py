@@ -12,7 +12,7 @@ from mdls_cosim.cli.files import Force, check_input, check_output, size_of
 from mdls_cosim.cli.terminal import print_line, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from mdls_cosim.calibrate import Measurement
+    from mdls_cosim.calibrate import Calibration, Measurement
 
 Option = typer.Option
 
@@ -130,22 +130,35 @@ def calibrate(
         )  # fmt: skip
     from mdls_cosim.report.calibration import draw_calibration, error_table, ranking_table, value_table
     from mdls_cosim.report.figures import to_png
-    from mdls_cosim.report.wording import error_percent
+    from mdls_cosim.report.loop_panels import branch_table, state_table
 
     drawn = to_png(draw_calibration(found))
     found.save(out)
     picture.write_bytes(drawn)
     print_table(value_table(found), f"{found.title}; intervals: {found.method}")
     print_table(error_table(found), found.error_meaning)
+    print_table(branch_table(found), "Error of each branch, relative to its RMS current (out and back: to their own)")
+    print_table(state_table(found), "Measured / model near a voltage over the device")
     print_table(ranking_table(found), "Ranking")
     print_line()
     for note in found.notes:
         print_line(f"note: {note}")
-    spare = (
-        "nothing was held out" if found.held_out_error is None else f"held out {error_percent(found.held_out_error)}"
-    )
-    print_line(f"error: fitted {error_percent(found.error)}, {spare}")
+    print_line(f"error: {_error_line(found)}")
     print_line(f"wrote {out} ({size_of(out)}) and {picture} ({size_of(picture)})")
+
+
+def _error_line(found: Calibration) -> str:
+    """Errors of what was fitted and held out, over the range and relative to the branches."""
+    from mdls_cosim.report.wording import error_percent
+
+    def said(error: float, branches: float | None) -> str:
+        if branches is None:
+            return error_percent(error)
+        return f"{error_percent(error)} of the range, {error_percent(branches)} of the branches' RMS currents"
+
+    held_out = found.held_out_error
+    spared = "nothing was held out" if held_out is None else f"held out {said(held_out, found.held_out_branch_error)}"
+    return f"fitted {said(found.error, found.branch_error)}, {spared}"
 
 
 def _read(

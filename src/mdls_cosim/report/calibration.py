@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.figures import ramp, scaled
+from mdls_cosim.report.loop_panels import HEIGHTS, branch_words, draw_loop
 from mdls_cosim.report.style import BLACK, BLUE, GREY, STYLE, VERMILLION
 from mdls_cosim.report.tables import Table
 from mdls_cosim.report.wording import capital, error_percent, words
@@ -40,27 +41,35 @@ def error_table(calibration: Calibration) -> Table | None:
 
 
 def ranking_table(calibration: Calibration) -> Table | None:
-    """Models in the order of their held-out errors."""
-    rows = tuple((each.model, error_percent(each.error), error_percent(each.held_out)) for each in calibration.ranking)
-    return Table(("Model", "Fitted", "Held out"), rows) if rows else None
+    """Models in their order, with the errors over the range and those of branches relative to their RMS current."""
+    rows = tuple(
+        (each.model, *map(error_percent, (each.error, each.branches, each.held_out, each.held_out_branches)))
+        for each in calibration.ranking
+    )
+    heads = ("Model", "Fitted", "Its branches", "Held out", "Its branches")
+    return Table(heads, rows) if rows else None
 
 
 @rc_context(STYLE)
 def draw_calibration(calibration: Calibration) -> Figure:
     """Model over data: loops or pulse trains in panels of their own, levels, or drift."""
     panels = calibration.measurements
-    draw: Callable[[Axes, Calibration, Measurement, bool], None]
-    draw = {"loop": _loop, "pulses": _pulses, "levels": _levels, "drift": _drift}[calibration.kind]
     shown = panels[:_MOST_PANELS]
     columns = min(len(shown), 3 if len(shown) != 4 else 2) or 1
     rows = -(-len(shown) // columns) or 1
-    figure = Figure(figsize=(5.2 * columns if columns > 1 else 6.4, 4.0 * rows + 0.5), layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (measurement, spared) in zip(places, shown, strict=False):
-        draw(axes, calibration, measurement, spared)
-        axes.grid()
-    for axes in places[len(shown) :]:
-        axes.set_axis_off()
+    heights = HEIGHTS if calibration.kind == "loop" else (4.0,)
+    width = 5.2 * columns if columns > 1 else 6.4
+    figure = Figure(figsize=(width, sum(heights) * rows + 0.5), layout="constrained")
+    places = figure.subplots(rows * len(heights), columns, squeeze=False, height_ratios=heights * rows)
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        own: list[Axes] = list(places[row * len(heights) : (row + 1) * len(heights), column])
+        if place < len(shown):
+            measurement, held_out = shown[place]
+            _draw(own, calibration, measurement, held_out)
+        else:
+            for axes in own:
+                axes.set_axis_off()
     title = calibration.title
     if len(panels) > len(shown):
         title += f" ({len(shown)} of {len(panels)} shown)"
@@ -68,27 +77,26 @@ def draw_calibration(calibration: Calibration) -> Figure:
     return figure
 
 
+def _draw(places: Sequence[Axes], calibration: Calibration, measurement: Measurement, held_out: bool) -> None:
+    if calibration.kind == "loop":
+        loop: Loop = measurement  # pyright: ignore[reportAssignmentType]
+        error = (calibration.held_out if held_out else calibration.errors).get(loop.name)
+        title = f"{loop.name}\n{'held out' if held_out else 'fitted'}"
+        if error is not None:
+            title += f", error {error_percent(error)} of the range"
+        if branches := calibration.branches.get(loop.name):
+            title += f"\n{branch_words(branches)}"
+        draw_loop(places, loop, calibration.modelled[loop.name], title, held_out)
+        return
+    draw: Callable[[Axes, Calibration, Measurement, bool], None]
+    draw = {"pulses": _pulses, "levels": _levels, "drift": _drift}[calibration.kind]
+    draw(places[0], calibration, measurement, held_out)
+    places[0].grid()
+
+
 def _title(axes: Axes, name: str, error: float | None, spared: bool) -> None:
     said = f"{name}\n{'held out' if spared else 'fitted'}"
     axes.set_title(said if error is None else f"{said}, error {error_percent(error)}", loc="left", fontsize=10)
-
-
-def _loop(axes: Axes, calibration: Calibration, loop: Loop, spared: bool) -> None:
-    scale, prefix = scaled(loop.currents)
-    modelled = calibration.modelled[loop.name]
-    axes.plot(
-        loop.voltages, loop.currents / scale, ".", color=GREY, markersize=4, alpha=0.7, label="measured", zorder=2
-    )
-    colour = VERMILLION if spared else BLUE
-    axes.plot(loop.voltages, modelled / scale, color=colour, linewidth=1.5, label="model", zorder=3)
-    axes.axhline(0, color="#999999", linewidth=0.8, zorder=0)
-    axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
-    over = "device and resistor" if loop.applied else "the device"
-    axes.set_xlabel(f"Voltage over {over} (V)")
-    axes.set_ylabel(f"Current ({prefix}A)")
-    error = calibration.held_out.get(loop.name) if spared else calibration.errors.get(loop.name)
-    _title(axes, loop.name, error, spared)
-    axes.legend(loc="upper left")
 
 
 def _pulses(axes: Axes, calibration: Calibration, train: PulseTrain, spared: bool) -> None:

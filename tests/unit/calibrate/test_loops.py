@@ -8,7 +8,8 @@ import functools
 import numpy as np
 import pytest
 
-from mdls_cosim.calibrate.loops import LoopFit, fit_loops
+from mdls_cosim.calibrate.loop_fit import LoopFit
+from mdls_cosim.calibrate.loops import fit_loops
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.ranking import information_criterion, rank
 from mdls_cosim.calibrate.spaces import Scales, Space, search_spaces
@@ -87,6 +88,17 @@ def test_errors_are_those_of_the_modelled_currents() -> None:
     for loop, errors in ((fitted, fit.errors), (spared, fit.held_out)):
         difference = fit.modelled[loop.name] - loop.currents
         assert errors[loop.name] == pytest.approx(np.sqrt(np.mean(difference**2)) / np.ptp(loop.currents), rel=1e-9)
+
+
+def test_the_misfit_that_is_minimized_is_that_of_the_quarters() -> None:
+    fit, _, _ = fit_of_drift()
+    positive, negative = fit.branches["first"]
+    quarters = (positive.error_out, positive.error_back, negative.error_out, negative.error_back)
+    assert all(error is not None for error in quarters)
+    # The noise that the scales hold, and steps half as fine in the report, make the difference.
+    assert fit.misfit == pytest.approx(np.sqrt(np.mean(np.square(np.array(quarters, dtype=float)))), rel=0.05)
+    assert fit.branch_error == pytest.approx(np.sqrt((positive.error**2 + negative.error**2) / 2))
+    assert len(fit.branches["last"]) == 2
 
 
 def test_repeated_cycles_without_spread_give_none_but_the_noise_of_a_read() -> None:
@@ -171,7 +183,7 @@ def test_without_held_out_loops_parameters_must_earn_their_place() -> None:
     fit, _, _ = fit_of_drift()
     more = dataclasses.replace(fit, values={**fit.values, "another": 0.0})
     assert information_criterion(more) - information_criterion(fit) == pytest.approx(np.log(fit.points))
-    worse = dataclasses.replace(fit, errors={name: 2 * error for name, error in fit.errors.items()})
+    worse = dataclasses.replace(fit, misfit=2 * fit.misfit)
     assert information_criterion(worse) - information_criterion(fit) == pytest.approx(2 * fit.points * np.log(2))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdls_cosim.calibrate import Calibration, PulseLaw, PulseResponse, Ranked, Value
+from mdls_cosim.calibrate import Branch, Calibration, PulseLaw, PulseResponse, Ranked, States, Value
 from mdls_cosim.calibrate.parameter_text import config_table, quantity_text, toml_text
 from mdls_cosim.config import Config, load_toml
 from mdls_cosim.devices import AnyDevice, Vteam
@@ -21,6 +21,12 @@ from mdls_cosim.quantities import parse_quantity
 
 DEVICE = Vteam(on_resistance=1234.5678901234567, off_resistance=1e5 / 3, off_rate=1.7e13, conduction="exponential")
 
+BRANCH = Branch(
+    sign="positive", points=50, rms_current=1e-5, error=0.3, error_out=1 / 3, reference_voltage=0.1,
+    measured=States(high_resistive=12e-6, low_resistive=60e-6, switching_voltage=0.25),
+    modelled=States(high_resistive=-1e-6, low_resistive=55e-6),
+)  # fmt: skip
+
 
 def calibration(**changes) -> Calibration:
     values = {
@@ -29,7 +35,9 @@ def calibration(**changes) -> Calibration:
     }
     found = Calibration(
         title='a "title"', kind="loop", device=DEVICE, values=values, method="hessian", errors={"1 Hz.csv": 0.03},
-        held_out={"2.csv": 0.05, "3.csv": 0.07}, ranking=(Ranked("vteam", 0.03, 0.06), Ranked("yakopcic", 0.05, None)),
+        held_out={"2.csv": 0.05, "3.csv": 0.07},
+        ranking=(Ranked("vteam", 0.03, 0.06, 0.1, 0.2), Ranked("yakopcic", 0.05, None)),
+        branches={"1 Hz.csv": (BRANCH, BRANCH.replace(sign="negative", error=0.4)), "2.csv": (BRANCH,)},
         notes=("one", "two: µ"), validity={"voltage": (-0.8, 0.8, "volt"), "time": (1e-6, 1.0, "second")},
         files={"1 Hz.csv": "sha256:00"}, seed=7,
     )  # fmt: skip
@@ -123,3 +131,13 @@ def test_what_is_no_calibration(tmp_path: Path) -> None:
         Calibration.load(tmp_path / "plain.toml")
     with pytest.raises(StoreError, match="cannot be written"):
         calibration().save(tmp_path / "no" / "folder.toml")
+
+
+def test_errors_of_branches_are_told_apart_from_those_of_the_range() -> None:
+    found = calibration()
+    assert found.branch_error == pytest.approx(np.sqrt((0.3**2 + 0.4**2) / 2))
+    assert found.held_out_branch_error == pytest.approx(0.3)
+    assert calibration(branches={}).branch_error is None
+    content = tomllib.loads(found.text())["calibration"]
+    assert content["branch_error"] == pytest.approx(found.branch_error)
+    assert content["branches"]["1 Hz.csv"]["negative"]["error"] == 0.4

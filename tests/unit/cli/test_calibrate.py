@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import mdls_cosim.calibrate.ranking  # noqa: F401  it takes fit_loops by name, and is not to take a stand-in
 from mdls_cosim import cli
 from mdls_cosim.calibrate import Calibration, Loop
-from mdls_cosim.calibrate.loops import LoopFit
+from mdls_cosim.calibrate.loop_fit import LoopFit
 from mdls_cosim.devices import Vteam
 
 PNG = b"\x89PNG"
