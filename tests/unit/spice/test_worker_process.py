@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdls_cosim.spice import NgspiceEngine
+from mdls_cosim.spice import Deck, NgspiceEngine, Waves
 from mdls_cosim.spice.probe import known_circuit
 
 pytestmark = pytest.mark.ngspice
@@ -130,3 +130,35 @@ def test_threads_that_share_an_engine_wait_for_each_other(engine: NgspiceEngine)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda values: engine.run(deck, values).column("i(vsense)"), inputs))
     np.testing.assert_allclose(results, np.stack(inputs)[:, :, 0] / 4000, rtol=1e-12)
+
+
+SETTINGS = "* a user's own settings\noption method=gear trtol=7\nset ngbehavior=ltpsa\nalias op show all\n"
+
+
+def waveform() -> np.ndarray:
+    """A transient and an operating point of a fresh worker."""
+    deck = Deck("rc", ("Vin in 0 0", "Rin in out 1e3", "Cout out 0 1e-9"), sources=("Vin",), probes=("v(out)",))
+    waves = Waves(np.array([0.0, 1e-8, 3e-6]), np.array([[0.0], [1.0], [1.0]]), 1e-7, tolerance=1e-3)
+    with NgspiceEngine() as engine:
+        point, ran = engine.run(deck, np.array([[0.5]]), "alter"), engine.transient(deck, waves)
+        return np.concatenate([point.values.ravel(), ran.times, ran.values.ravel()])
+
+
+def test_settings_of_the_user_change_no_result(tmp_path, monkeypatch):
+    """ngspice sources `.spiceinit` of the working folder, else of the home, and `spinit` of the folder SPICE_SCRIPTS."""
+    expected = waveform()
+    for name in (".spiceinit", "spice.rc", "spinit"):
+        (tmp_path / name).write_text(SETTINGS)
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(waveform(), expected)
+    monkeypatch.setenv("SPICE_SCRIPTS", str(tmp_path))
+    monkeypatch.setenv("NGSPICE_MEAS_PRECISION", "3")
+    np.testing.assert_array_equal(waveform(), expected)
+
+
+@needs_proc
+def test_the_worker_stays_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with NgspiceEngine() as engine:
+        engine.info()
+        assert os.readlink(PROC / str(engine.worker_pid) / "cwd") == str(tmp_path)
