@@ -35,9 +35,9 @@ def deck(
     """Write the circuit of a point.
 
     The file is plain SPICE, models included, and runs alone: ngspice -b FILE. Of a specification it is the first
-    circuit behind the results of the point; ngspice runs only where that circuit depends on simulations (the states of a
-    cell of your own, the branches of threshold selectors). Of a Dataset it is the circuit that failed, or of a point that
-    did not fail the first one of its specification.
+    circuit behind the results of the point; ngspice runs only where that circuit depends on simulations (the states of
+    a cell of your own, the branches of threshold selectors). Of a Dataset it is the circuit that failed, or of a point
+    that did not fail the first one of its specification.
 
     \b
     Example:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from mdls_cosim.spice.protocol import LENGTHS, frame, split
+from mdls_cosim.spice.user_settings import plain_environment
 
 __all__ = ["DeadlineExceeded", "WorkerDied", "WorkerProcess"]
 
@@ -42,7 +43,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={"OMP_NUM_THREADS": "1", **_plain_environment(), **environment},
+            env={"OMP_NUM_THREADS": "1", **plain_environment(), **environment},
             start_new_session=True,
             bufsize=0,
         )
@@ -124,19 +125,6 @@ class WorkerProcess:
         import signal
 
         return f"signal {-code} ({signal.Signals(-code).name})"
-
-
-def _plain_environment() -> dict[str, str]:
-    """This process's environment without the variables by which ngspice takes settings and files (SPICE_SCRIPTS, ...).
-
-    NGSPICE_LIBRARY remains: it is this package's own.
-    """
-    ours = {"NGSPICE_LIBRARY"}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in ours or not name.upper().startswith(("SPICE_", "NGSPICE_"))
-    }
 
 
 def _length(answer: bytearray) -> int:

@@ -8,7 +8,6 @@ This is the only module that imports PySpice. PySpice's own circuit and result o
 slow, and they keep everything they ever made.
 """
 
-import contextlib
 import ctypes
 import ctypes.util
 import logging
@@ -17,16 +16,16 @@ import queue
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
 import numpy as np
 
 from mdls_cosim.spice.protocol import LENGTHS, frame, split
+from mdls_cosim.spice.user_settings import without_user_settings
 
 LIBRARY_VARIABLE = "NGSPICE_LIBRARY"
 
@@ -65,26 +64,6 @@ def library_candidates() -> list[str]:
     names = [*suffixed, "libngspice.so.0", "libngspice.so"]
     inside = [path for prefix in prefixes for name in names if os.path.exists(path := os.path.join(prefix, name))]
     return inside + names + ([found] if found else [])
-
-
-@contextlib.contextmanager
-def _without_user_settings() -> Iterator[None]:
-    """Make a folder with an empty `.spiceinit` the working folder while ngspice starts.
-
-    ngspice sources `.spiceinit` of the working folder, or else of the user's home; options set there change results.
-    """
-    before = os.open(".", os.O_RDONLY)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, ".spiceinit"), "w", encoding="ascii") as file:
-                file.write("* nothing\n")
-            os.chdir(folder)
-            try:
-                yield
-            finally:
-                os.fchdir(before)
-    finally:
-        os.close(before)
 
 
 def _loads(path: str) -> bool:
@@ -137,7 +116,7 @@ class Ngspice:
             raise LibraryMissing(f"{', '.join(candidates)}, which cannot be loaded")
         Library.LIBRARY_PATH = path
         try:
-            with _without_user_settings():
+            with without_user_settings():
                 self.shared = Library()
         except AttributeError:
             raise LibraryMissing(f"{path}, which is not ngspice") from None

@@ -145,7 +145,7 @@ def waveform() -> np.ndarray:
 
 
 def test_settings_of_the_user_change_no_result(tmp_path, monkeypatch):
-    """ngspice sources `.spiceinit` of the working folder, else of the home, and `spinit` of the folder SPICE_SCRIPTS."""
+    """ngspice sources `.spiceinit` of the working folder, else of the home, and `spinit` of SPICE_SCRIPTS."""
     expected = waveform()
     for name in (".spiceinit", "spice.rc", "spinit"):
         (tmp_path / name).write_text(SETTINGS)
