@@ -184,7 +184,7 @@ class Deck:
     def _check_models(self) -> None:
         defined: dict[str, str] = {}
         for model in self.models:
-            for name in definitions(model, self.title):
+            for name in definitions(model, self.title, bool(self.osdi)):
                 if name in defined:
                     raise DeckError("two models of one name", where=self.title, value=name, hint="Rename one of them.")
                 defined[name] = model

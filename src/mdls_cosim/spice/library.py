@@ -1,15 +1,25 @@
 """SPICE models: the library, one .sub file per device, in a source checkout and in a wheel; and a user's own texts."""
 
+import re
 from functools import cache, lru_cache
 from pathlib import Path
 
 from mdls_cosim.errors import DeckError
 from mdls_cosim.resources import resource_folder
+from mdls_cosim.spice.dialect import check_dialect, command_hint
 from mdls_cosim.spice.elements import RESERVED
+from mdls_cosim.spice.expansion import check_expansion
+from mdls_cosim.spice.model_types import checked_model
+from mdls_cosim.spice.netlist import Statement, header, statements, title_of
 
 __all__ = ["definitions", "model_names", "model_text", "models_folder", "read_model"]
 
-# All that a model may consist of beside elements and comments; whatever else begins with a dot belongs to a whole deck.
+# Elements that a model may have; not U (digital, PSpice's), P, O and Y (coupled and lossy lines).
+_ELEMENTS = "rclkdqjzmswviefghbxtna"
+_ELEMENT = re.compile(rf"[{_ELEMENTS}][\w.#:$%!-]*")
+_FILE = re.compile(r"(?:file|simulation) ?=(?!=)")
+_KEYWORD = re.compile(r"\b(?:external|freq|pwlfile)\b")
+# Its dot commands.
 _PARTS = {".subckt", ".ends", ".model", ".param", ".func", ".if", ".elseif", ".else", ".endif"}
 _FILES = {".include", ".inc", ".incl", ".lib", ".libs"}
 
@@ -43,51 +53,94 @@ def read_model(name: str) -> str:
 
 
 def model_text(model: str) -> str:
-    """The text of a model that is given by its name in the library, or as a text of its own (more than one line)."""
-    return model.rstrip() if "\n" in model else read_model(model)
+    """The text of a model that is given by its name in the library, or as a text of its own (more than one line).
+
+    A text of its own is returned as its statements, one a line and without comments: what was checked is what runs.
+    """
+    if "\n" not in model:
+        return read_model(model)
+    return "\n".join(statement.text for statement in statements(model, title_of(model)))
 
 
 @lru_cache(maxsize=64)
-def definitions(model: str, where: str) -> tuple[str, ...]:
+def definitions(model: str, where: str, compiled: bool = False) -> tuple[str, ...]:
     """The names of the subcircuits and device models that a model defines, lower case.
 
-    Raises DeckError for a line that is none of a model (an analysis, options, a command, a file to include), for an
-    element outside of every subcircuit, and for a subcircuit without end.
+    Args:
+        model: a name in the library, or a text.
+        where: it is used, for the messages.
+        compiled: a compiled Verilog-A model is loaded, for N devices.
+
+    Raises:
+        DeckError: for a statement that is no part of a model (an analysis, options, a command, a file to include), a
+            .model of a type that is not allowed, an element outside of every subcircuit, a subcircuit without end,
+            recursion, an expansion that is too large, and constructs of other simulators.
     """
-    text = model_text(model)
-    title = f'"{text.split(chr(10), 1)[0][:60]}"' if "\n" in model else model
+    text = model if "\n" in model else read_model(model)
+    title = title_of(text) if "\n" in model else model
+    lines = statements(text, where)
     names: list[str] = []
     depth = 0
-    for line in text.splitlines():
-        words = line.lower().split()
-        first = words[0] if words else "*"
-        if first.startswith(("*", "+", "$", ";")) and not first.startswith("*#"):
-            continue
-        if first in _FILES:
-            raise DeckError(
-                f"the model {title} wants another file",
-                where=where,
-                value=line,
-                hint="Put the text of that file in its place: a deck runs alone.",
-            )
-        if first.startswith("*#") or (first[0] == "." and first not in _PARTS) or not first[0].isascii():
-            raise DeckError(
-                f"the model {title} has a line that is none of a model",
-                where=where,
-                value=line,
-                limit=f"elements and {', '.join(sorted(_PARTS))}",
-            )
-        if RESERVED in line.lower():
-            raise DeckError(f"names with {RESERVED} are the engine's own", where=where, value=line)
-        if first in (".subckt", ".model"):
-            if len(words) < 2:
-                raise DeckError(f"the model {title} defines something without a name", where=where, value=line)
+    for statement in lines:
+        word = statement.word
+        _check_statement(statement, title, where, compiled)
+        if word in (".subckt", ".model"):
+            if " " not in statement.text:
+                raise DeckError(f"the model {title} defines something without a name", where=where, value=word)
+            is_model = word == ".model"
+            name = checked_model(statement, where, compiled) if is_model else header(statement, where).name
             if depth == 0:
-                names.append(words[1])
-        depth += (first == ".subckt") - (first == ".ends")
-        if depth < 0 or (depth == 0 and first[0] != "."):
+                names.append(name)
+        depth += (word == ".subckt") - (word == ".ends")
+        if depth < 0 or (depth == 0 and word[0] != "."):
             what = "ends what has not begun" if depth < 0 else "has an element outside of every subcircuit"
-            raise DeckError(f"the model {title} {what}", where=where, value=line)
+            raise DeckError(f"the model {title} {what}", where=where, value=statement.text)
     if depth:
         raise DeckError(f"the model {title} has a subcircuit without .ends", where=where, value=names[-1])
+    check_dialect(lines, where)
+    check_expansion(lines, where)
     return tuple(names)
+
+
+def _check_statement(statement: Statement, title: str, where: str, compiled: bool) -> None:
+    """Refuse what is neither an element that a cell may have nor a dot command of a model."""
+    word, text = statement.word, statement.text.lower()
+    if word in _FILES or _FILE.search(text):
+        raise DeckError(
+            f"the model {title} wants another file",
+            where=where,
+            value=statement.text,
+            hint="Put the text of that file in its place: a deck runs alone.",
+        )
+    if word[0] == "." and word not in _PARTS:
+        raise DeckError(
+            f"the model {title} has a line that is none of a model",
+            where=where,
+            value=statement.text,
+            limit=f"elements and {', '.join(sorted(_PARTS))}",
+            hint=command_hint(word),
+        )
+    if RESERVED in text:
+        raise DeckError(f"names with {RESERVED} are the engine's own", where=where, value=statement.text)
+    if word[0] == ".":
+        return
+    if not _ELEMENT.fullmatch(word):
+        raise DeckError(
+            f"the model {title} has a line that is none of a model",
+            where=where,
+            value=statement.text,
+            limit=f"an element whose name begins with one of {', '.join(_ELEMENTS.upper())}",
+        )
+    if word[0] == "n" and not compiled:
+        raise DeckError(
+            f"the model {title} has an N device without a compiled model",
+            where=where,
+            value=statement.text,
+            hint="Name the .osdi file in the declaration of the cell.",
+        )
+    if (keyword := _KEYWORD.search(text)) and word[0] in "vieg":
+        raise DeckError(
+            f"line {statement.number} of the model: {keyword[0]} is not available in a cell",
+            where=where,
+            value=statement.text,
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -25,6 +23,7 @@ from mdls_cosim.devices import (
 from mdls_cosim.errors import ConfigError, DeckError
 from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
+from mdls_cosim.spice.netlist import LONGEST_NAME, headers
 from mdls_cosim.text_files import MEGABYTE, read_bytes, read_text_file
 
 LARGEST_CELL = MEGABYTE
@@ -160,22 +159,22 @@ class SubcircuitCell(Config):
                 value=self.state.parameter,
                 limit="a parameter's name, or none and a pin state",
             )
-        headers = _subcircuits(self.text)
-        if self.subcircuit.lower() not in headers:
-            found = list(headers)
+        self._check_text()
+        found = headers(self.text, self.subcircuit)
+        if self.subcircuit.lower() not in found:
             raise ConfigError(
                 "no such subcircuit in the cell's file",
                 where="subcircuit",
                 value=self.subcircuit,
-                limit=", ".join(found) or "a file with a .subckt line",
+                limit=", ".join(found)[:100] or "a file with a .subckt line",
             )
-        pins, parameters = headers[self.subcircuit.lower()]
+        pins, parameters = found[self.subcircuit.lower()].pins, found[self.subcircuit.lower()].defaults
         if len(pins) != len(self.pins):
             raise ConfigError(
                 "the subcircuit has another number of pins",
                 where="pins",
                 value=f"{len(self.pins)} ({', '.join(self.pins)})",
-                limit=f"{len(pins)} ({', '.join(pins)})",
+                limit=f"{len(pins)} ({', '.join(pins)[:100]})",
             )
         named = {"state.parameter": self.state.parameter, "state.speed": self.state.speed}
         for where, name in [*named.items(), *((f"parameters.{name}", name) for name in self.parameters)]:
@@ -184,28 +183,22 @@ class SubcircuitCell(Config):
                     "the subcircuit has no such parameter",
                     where=where,
                     value=name,
-                    limit=", ".join(parameters) or "none on its .subckt line",
+                    limit=", ".join(parameters)[:100] or "none on its .subckt line",
                     hint="ngspice would take an unknown one without a word.",
                 )
+        return self
+
+    def _check_text(self) -> None:
+        """Refuse a text that ngspice must not see; see `spice.library.definitions`."""
+        if len(self.subcircuit) > LONGEST_NAME:
+            raise ConfigError("a name is too long", where="subcircuit", value=self.subcircuit, limit=LONGEST_NAME)
+        text = self.text if "\n" in self.text else self.text + "\n"
         try:
-            definitions(self.text if "\n" in self.text else self.text + "\n", f"subcircuit {self.subcircuit}")
+            definitions(text, f"subcircuit {self.subcircuit}", self.osdi is not None)
         except DeckError as error:
             raise ConfigError(
                 error.what, where=error.where, value=error.value, limit=error.limit, hint=error.hint
             ) from None
-        return self
-
-
-def _subcircuits(text: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Pins and parameters by subcircuit, lower case: continuation lines joined, comments left out."""
-    lines = [re.split(r"[$;]", line, maxsplit=1)[0] for line in text.lower().splitlines() if not line.startswith("*")]
-    joined = re.sub(r"\n\s*\+", " ", "\n".join(lines))
-    headers = {}
-    for words in re.findall(r"^\s*\.subckt\s+(.*)$", joined, re.M):
-        name, *rest = re.sub(r"\s*=\s*", "=", words).split()
-        pins = [word for word in takewhile(lambda word: word != "params:", rest) if "=" not in word]
-        headers[name] = pins, [word.split("=")[0] for word in rest if "=" in word]
-    return headers
 
 
 AnyCell = Annotated[
