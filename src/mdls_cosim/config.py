@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, StoreError
 from mdls_cosim.text_files import MEGABYTE, read_text_file
 
 LARGEST_TOML = 2 * MEGABYTE
@@ -125,6 +125,25 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         line = (position and position[1]) or text.count("\n") + 1
         what = str(error)[: position.start()] if position else str(error)
         raise ConfigError(f"TOML syntax: {what[:120]}", where=f"{where}, line {line}") from None
+
+
+def check_stored(value: Any, where: str) -> None:
+    """Refuse a stored configuration that names a file to read: it holds the content of all files that it was made of.
+
+    Raises:
+        StoreError: a cell is given by its file, a device by its parameter file, or a compiled model without its hash.
+    """
+    if isinstance(value, Mapping):
+        named = isinstance(value.get("file"), str) or isinstance(value.get("parameters"), str)
+        if "model" in value and (named or (value.get("osdi") is not None and not value.get("osdi_hash"))):
+            raise StoreError(
+                "a stored configuration that names a file to read",
+                where=where,
+                value=value.get("file") or value.get("parameters") or value.get("osdi"),
+                hint="Files of mdls_cosim hold the content itself; this one was altered",
+            )
+    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        check_stored(each, where)
 
 
 def _config_error(error: ValidationError, data: Any, prefix: str) -> ConfigError:

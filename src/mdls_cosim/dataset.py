@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mdls_cosim import store
+from mdls_cosim.config import check_stored
 from mdls_cosim.errors import InputError, StoreError
 from mdls_cosim.provenance import Provenance, content_hash, json_value
 from mdls_cosim.store import Array, Group
 
 ENCODING_TYPE = "mdls_cosim.dataset"
 ENCODING_VERSION = "1.1"
+LARGEST_DECKS = 512_000_000
+"""Size of the texts of all decks that are unpacked [bytes]; one of 128x128 sinh cells has 3 MB."""
 _EXPERIMENT_TYPE = "mdls_cosim.experiment"
 _EXPERIMENT_VERSION = "1"
 _SIZE = re.compile(r"(\d+)x(\d+)")
@@ -128,8 +131,9 @@ class Dataset:
             part.require(_EXPERIMENT_TYPE, _EXPERIMENT_VERSION, where)
         try:
             provenance = Provenance(**group.attributes["provenance"])
+            check_stored(provenance.config, where)
             experiments = {name: part.arrays for name, part in group.groups.items()}
-            failures = tuple(_unpacked(each) for each in group.attributes.get("failures", ()))
+            failures = _unpacked_all(group.attributes.get("failures", ()))
             dataset = cls(experiments, provenance.config, provenance, failures)
         except (LookupError, TypeError, ValueError) as error:
             raise StoreError(f"not laid out as a dataset ({error})", where=where) from error
@@ -160,11 +164,28 @@ def _packed(failure: Failure) -> dict[str, Any]:
     return asdict(failure) | {"deck": base64.b64encode(zlib.compress(failure.deck.encode())).decode("ascii")}
 
 
-def _unpacked(values: Mapping[str, Any]) -> Failure:
+def _unpacked_all(packed: Sequence[Mapping[str, Any]]) -> tuple[Failure, ...]:
+    failures: list[Failure] = []
+    left = LARGEST_DECKS
+    for values in packed:
+        failures.append(_unpacked(values, left))
+        left -= len(failures[-1].deck)
+    return tuple(failures)
+
+
+def _unpacked(values: Mapping[str, Any], largest: int) -> Failure:
+    """A failure with its deck; ValueError if that is not compressed text of at most `largest` bytes."""
+    unpacker = zlib.decompressobj()
     try:
-        deck = zlib.decompress(base64.b64decode(values["deck"], validate=True)).decode()
+        # One byte beyond the limit: a limit of 0 would be none.
+        content = unpacker.decompress(base64.b64decode(values["deck"], validate=True), largest + 1)
+        deck = content.decode()
     except zlib.error as error:
         raise ValueError(f"a deck that is not compressed text: {error}") from error
+    if len(content) > largest:
+        raise ValueError(f"decks of more than {LARGEST_DECKS} bytes in all")
+    if not unpacker.eof:
+        raise ValueError("a deck that is not compressed text: it is cut off")
     return Failure(**{**values, "deck": deck})
 
 

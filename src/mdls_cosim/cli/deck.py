@@ -48,6 +48,8 @@ def deck(
         check_output(out, force, source=source)
     from mdls_cosim.characterize import Campaign, Characterization, first_deck
     from mdls_cosim.dataset import Dataset
+    from mdls_cosim.spice.stored_circuit import checked_circuit
+    from mdls_cosim.tiles import SubcircuitCell
 
     with source.open("rb") as stream:
         stored = stream.read(16).startswith(_FILE_STARTS)
@@ -59,7 +61,11 @@ def deck(
         return
     chosen = _chosen(points, point)
     failed = {} if dataset is None else {failure.label: failure.deck for failure in dataset.failures}
-    text = failed.get(chosen.label) or first_deck(chosen)
+    if text := failed.get(chosen.label):
+        own = spec.tile.cell
+        text = checked_circuit(text, str(source), own.osdi if isinstance(own, SubcircuitCell) else None)
+    else:
+        text = first_deck(chosen)
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -22,6 +22,7 @@ TOLERANCES = "reltol=1e-9 vntol=1e-15 abstol=1e-18 gmin=1e-15"
 
 _ZERO_CELSIUS = 273.15  # [K]
 _GROUND = {"0", "gnd"}
+_PLAIN_PATH = re.compile(r"[\w./+@%=,-]+")
 _PROBE = re.compile(r"([iv])\(([^\s()]+)\)")
 
 
@@ -189,12 +190,13 @@ class Deck:
                     raise DeckError("two models of one name", where=self.title, value=name, hint="Rename one of them.")
                 defined[name] = model
         for path in self.osdi:
-            if not (path.isprintable() and Path(path).is_file()) or any(letter in path for letter in " ;'\"$`"):
+            # Parts of a command line of ngspice, which has redirections, variables and substitutions.
+            if not (_PLAIN_PATH.fullmatch(path) and Path(path).is_file()):
                 raise DeckError(
                     "no compiled Verilog-A model there",
                     where=self.title,
                     value=path,
-                    limit="an existing file whose path has no blanks or quotes",
+                    limit="an existing file whose path has letters, digits and _./+-@%=, alone, no blanks or quotes",
                     hint="OpenVAF makes a .osdi file from Verilog-A source.",
                 )
 

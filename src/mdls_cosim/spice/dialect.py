@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
 from mdls_cosim.errors import DeckError
+from mdls_cosim.spice.elements import spice_number
 from mdls_cosim.spice.netlist import Statement, header
 
 __all__ = ["RESERVED_NAMES", "check_dialect", "command_hint"]
 
 RESERVED_NAMES = frozenset(("e", "pi", "time", "temper", "hertz"))
-"""Names that ngspice reads as constants in the expressions of sources, whatever a parameter says."""
+"""Names that ngspice reads as constants and variables in the expressions of sources, whatever a parameter says."""
+
+_CONSTANTS = {"e": math.e, "pi": math.pi}
 
 _INSTEAD = {
     "if": "Write condition ? a : b",
@@ -131,7 +135,12 @@ def _declared(statement: Statement, text: str, where: str) -> list[str]:
         return list(header(statement, where).defaults)
     if function := _FUNCTION.match(text):
         return [function[1], *(name.strip() for name in function[2].split(","))]
-    return _ASSIGNED.findall(text) if statement.word == ".param" else []
+    if statement.word != ".param":
+        return []
+    # A .param pi=3.14159 says what ngspice says.
+    constants = {name: spice_number(value) for name, value in re.findall(r"\b(e|pi) ?= ?\{?([\d.]+)", text)}
+    same = {name for name, value in constants.items() if value and abs(value / _CONSTANTS[name] - 1) < 1e-3}
+    return [name for name in _ASSIGNED.findall(text) if name not in same]
 
 
 def _misread(text: str) -> str | None:

@@ -12,11 +12,14 @@ from mdls_cosim.spice.expansion import check_expansion
 from mdls_cosim.spice.model_types import checked_model
 from mdls_cosim.spice.netlist import Statement, header, statements, title_of
 
-__all__ = ["definitions", "model_names", "model_text", "models_folder", "read_model"]
+__all__ = ["check_statement", "definitions", "model_names", "model_text", "models_folder", "read_model"]
 
 # Elements that a model may have; not U (digital, PSpice's), P, O and Y (coupled and lossy lines).
 _ELEMENTS = "rclkdqjzmswviefghbxtna"
 _ELEMENT = re.compile(rf"[{_ELEMENTS}][\w.#:$%!-]*")
+# Commands of ngspice, which would be elements; nobody names an element so.
+_COMMANDS = {"alter", "altermod", "cd", "codemodel", "define", "edit", "include", "let", "load", "quit", "reset", "run"}
+_COMMANDS |= {"set", "shell", "snload", "source", "tran", "version", "where", "while", "write", "wrdata"}
 _FILE = re.compile(r"(?:file|simulation) ?=(?!=)")
 _KEYWORD = re.compile(r"\b(?:external|freq|pwlfile)\b")
 # Its dot commands.
@@ -83,14 +86,10 @@ def definitions(model: str, where: str, compiled: bool = False) -> tuple[str, ..
     depth = 0
     for statement in lines:
         word = statement.word
-        _check_statement(statement, title, where, compiled)
-        if word in (".subckt", ".model"):
-            if " " not in statement.text:
-                raise DeckError(f"the model {title} defines something without a name", where=where, value=word)
+        check_statement(statement, title, where, compiled)
+        if word in (".subckt", ".model") and depth == 0:
             is_model = word == ".model"
-            name = checked_model(statement, where, compiled) if is_model else header(statement, where).name
-            if depth == 0:
-                names.append(name)
+            names.append(checked_model(statement, where, compiled) if is_model else header(statement, where).name)
         depth += (word == ".subckt") - (word == ".ends")
         if depth < 0 or (depth == 0 and word[0] != "."):
             what = "ends what has not begun" if depth < 0 else "has an element outside of every subcircuit"
@@ -102,9 +101,13 @@ def definitions(model: str, where: str, compiled: bool = False) -> tuple[str, ..
     return tuple(names)
 
 
-def _check_statement(statement: Statement, title: str, where: str, compiled: bool) -> None:
+def check_statement(statement: Statement, title: str, where: str, compiled: bool) -> None:
     """Refuse what is neither an element that a cell may have nor a dot command of a model."""
     word, text = statement.word, statement.text.lower()
+    if word in (".subckt", ".model") and " " not in text:
+        raise DeckError(f"the model {title} defines something without a name", where=where, value=word)
+    if word == ".model":
+        checked_model(statement, where, compiled)
     if word in _FILES or _FILE.search(text):
         raise DeckError(
             f"the model {title} wants another file",
@@ -120,11 +123,18 @@ def _check_statement(statement: Statement, title: str, where: str, compiled: boo
             limit=f"elements and {', '.join(sorted(_PARTS))}",
             hint=command_hint(word),
         )
+    if odd := set(text) & set('"`'):
+        raise DeckError(
+            f"line {statement.number} of the model: the character {odd.pop()} in a statement",
+            where=where,
+            value=statement.text,
+            hint="Write expressions in braces.",
+        )
     if RESERVED in text:
         raise DeckError(f"names with {RESERVED} are the engine's own", where=where, value=statement.text)
     if word[0] == ".":
         return
-    if not _ELEMENT.fullmatch(word):
+    if not _ELEMENT.fullmatch(word) or word in _COMMANDS:
         raise DeckError(
             f"the model {title} has a line that is none of a model",
             where=where,

@@ -9,15 +9,21 @@ from mdls_cosim.spice.netlist import Statement
 
 __all__ = ["CODE_MODELS", "DEVICES", "checked_model"]
 
-DEVICES = frozenset(
-    "r res c l d npn pnp njf pjf nmf pmf nhfet phfet nmos pmos nsoi psoi vdmos vdmosn vdmosp sw csw ltra".split()
-)
-"""Devices of ngspice itself. CIDER's (numd, nbjt, numos) read and write files."""
+_DEVICES = "r res c l d npn pnp njf pjf nmf pmf nhfet phfet nmos pmos nsoi psoi vdmos vdmosn vdmosp sw csw ltra"
+_CODE_MODELS = """
+    gain summer mult divide limit climit ilimit pwl pwlts multi_input_pwl hyst int d_dt s_xfer slew sine square triangle
+    oneshot aswitch pswitch zener sidiode potentiometer memristor core lcouple capacitoric inductoric
+"""
+_READERS = "filesource d_source d_state xfer table2d table3d"
+_CIDER = "numd nbjt numos numd2 nbjt2"
+_OTHERS = """
+    urc txl cpl transline poly ndev delay astate cmeter lmeter seegen spice2poly mlin tline cpline cpmlin msopen
+    adc_bridge dac_bridge bidi_bridge real_delay real_gain real_to_v
+"""
 
-CODE_MODELS = frozenset(
-    """gain summer mult divide limit climit ilimit pwl pwlts multi_input_pwl hyst int d_dt s_xfer slew sine square
-    triangle oneshot aswitch pswitch zener sidiode potentiometer memristor core lcouple capacitoric inductoric""".split()
-)
+DEVICES = frozenset(_DEVICES.split())
+"""Devices of ngspice itself, without those of CIDER."""
+CODE_MODELS = frozenset(_CODE_MODELS.split())
 """XSPICE code models without a parameter that names a file."""
 
 # Every other type that ngspice 46 knows, to refuse it by what it does; a type in none of these sets may be that of a
@@ -25,13 +31,9 @@ CODE_MODELS = frozenset(
 _REFUSED = {
     "d_process": "it starts a program",
     "d_cosim": "it loads a shared library",
-    **dict.fromkeys(("filesource", "d_source", "d_state", "xfer", "table2d", "table3d"), "it reads a file"),
-    **dict.fromkeys(("numd", "nbjt", "numos", "numd2", "nbjt2"), "it reads and writes files"),
-    **dict.fromkeys(
-        """urc txl cpl transline poly ndev delay astate cmeter lmeter seegen spice2poly mlin tline cpline cpmlin
-        msopen adc_bridge dac_bridge bidi_bridge d_to_real real_delay real_gain real_to_v""".split(),
-        "it is not supported in a cell",
-    ),
+    **dict.fromkeys(_READERS.split(), "it reads a file"),
+    **dict.fromkeys(_CIDER.split(), "it reads and writes files"),
+    **dict.fromkeys(_OTHERS.split(), "it is not supported in a cell"),
 }
 _MODEL = re.compile(r"\.model ([\w.:#+-]+) ([a-z]\w*)(?: ?\(.*\)| .*)?", re.IGNORECASE)
 _SYNONYMS = {
@@ -72,6 +74,6 @@ def checked_model(statement: Statement, where: str, compiled: bool) -> str:
     raise DeckError(
         f"line {statement.number} of the model: a .model of type {kind} is refused ({refused or 'an unknown type'})",
         where=where,
-        limit="devices (r, c, l, d, npn, nmos, njf, sw, ...) and analog code models (memristor, pwl, limit, ...)",
-        hint=_SYNONYMS.get(kind, "docs/cells.md lists all types"),
+        limit="devices (d, nmos, sw, ...), analog code models (memristor, pwl, ...)",
+        hint=_SYNONYMS.get(kind, "docs/cells.md lists them"),
     )

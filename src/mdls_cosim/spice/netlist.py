@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from mdls_cosim.errors import DeckError
 
-__all__ = ["Header", "Statement", "header", "headers", "statements", "title_of"]
+__all__ = ["Header", "Statement", "header", "headers", "parsed", "statements", "title_of"]
 
 LARGEST_TEXT = 1_000_000
 """Characters of a model's text."""
@@ -89,6 +89,16 @@ def statements(text: str, where: str) -> tuple[Statement, ...]:
         raise DeckError(
             "the text of a model is too long", where=where, value=len(text), limit=f"{LARGEST_TEXT} characters"
         )
+    found = parsed(text, where)
+    if len(found) > MOST_STATEMENTS:
+        raise DeckError(
+            "a model has too many statements", where=where, value=len(found), limit=f"{MOST_STATEMENTS} statements"
+        )
+    return found
+
+
+def parsed(text: str, where: str, longest: int = LONGEST_STATEMENT) -> tuple[Statement, ...]:
+    """The statements of a text of any length; see `statements`."""
     joined: list[tuple[int, list[str]]] = []
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         stripped = line.strip(" \t")
@@ -103,11 +113,7 @@ def statements(text: str, where: str) -> tuple[Statement, ...]:
             joined[-1][1].append(content[1:])
         else:
             raise _refused("a continuation line continues nothing", where, number, line)
-    if len(joined) > MOST_STATEMENTS:
-        raise DeckError(
-            "a model has too many statements", where=where, value=len(joined), limit=f"{MOST_STATEMENTS} statements"
-        )
-    return tuple(_checked(number, " ".join(parts), where) for number, parts in joined)
+    return tuple(_checked(number, " ".join(parts), where, longest) for number, parts in joined)
 
 
 def headers(text: str, where: str) -> dict[str, Header]:
@@ -176,18 +182,17 @@ def _without_comment(line: str) -> str:
     return line
 
 
-def _checked(number: int, text: str, where: str) -> Statement:
-    text = " ".join(text.replace("\t", " ").split(" "))
-    text = re.sub(r" +", " ", text).strip(" ")
-    if len(text) > LONGEST_STATEMENT:
-        raise _refused("a statement is too long", where, number, text, limit=f"{LONGEST_STATEMENT} characters")
+def _checked(number: int, text: str, where: str, longest: int) -> Statement:
+    text = " ".join(filter(None, text.replace("\t", " ").split(" ")))
+    if len(text) > longest:
+        raise _refused("a statement is too long", where, number, text, limit=f"{longest} characters")
     if not (text.isascii() and text.isprintable()):
         odd = next(letter for letter in text if not (letter.isascii() and letter.isprintable()))
         hint = "Write u for micro" if odd in "µμ" else "Other characters may stand in comments"
         raise _refused(f"the character {odd!r} in a statement", where, number, text, hint, limit="printable ASCII")
-    for letter, hint in (('"', "Write expressions in braces"), ("\\", "Continue a line by + on the next"), ("`", None)):
-        if letter in text:
-            raise _refused(f"the character {letter} in a statement", where, number, text, hint)
+    if "\\" in text:
+        hint = "Continue a line by + on the next"
+        raise _refused("the character \\ in a statement", where, number, text, hint)
     _check_brackets(number, text, where)
     lower = text.lower()
     if (long := _LONG_NAME.search(lower)) or _VOLTAGE.search(lower):

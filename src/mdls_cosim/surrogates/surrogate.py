@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mdls_cosim import store
+from mdls_cosim.config import check_stored
 from mdls_cosim.errors import InputError, StoreError
 from mdls_cosim.fidelity import Programmed, TileModel
 from mdls_cosim.fidelity.elimination import Wires
@@ -142,6 +143,7 @@ class Surrogate(Guarded, TileModel):
     @classmethod
     def _from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
         reference, error = attributes["reference_spec"], attributes["error"]
+        check_stored([attributes["spec"], reference], "the tile of the surrogate")
         loaded = cls(
             TileSpec(**attributes["spec"]),
             reference_spec=None if reference is None else TileSpec(**reference),

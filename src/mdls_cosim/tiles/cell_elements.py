@@ -80,7 +80,8 @@ class CellElements:
         return (cell.device.spice_model, second.spice_model)
 
     def osdi(self) -> tuple[str, ...]:
-        return (self.cell.osdi,) if isinstance(self.cell, SubcircuitCell) and self.cell.osdi else ()
+        path = self.cell.compiled_model() if isinstance(self.cell, SubcircuitCell) else None
+        return () if path is None else (path,)
 
     def _device(self, device: Device, plus: list[str], minus: list[str]) -> list[str]:
         parameters = device.spice_parameters(self.states, self.spec.temperature)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -122,7 +124,12 @@ class SubcircuitCell(Config):
     @model_validator(mode="before")
     @classmethod
     def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
-        if not (isinstance(data, dict) and "file" in data):
+        if not isinstance(data, dict):
+            return data
+        if "file" not in data:
+            osdi = data.get("osdi")
+            if isinstance(osdi, str) and data.get("osdi_hash") is None:
+                return {**data, "osdi_hash": _hash(osdi)}
             return data
         given = dict(data)
         folder = (info.context or {}).get("folder", "")
@@ -141,8 +148,7 @@ class SubcircuitCell(Config):
         if isinstance(declared.get("osdi"), str):
             compiled = (path.parent / declared["osdi"]).resolve()
             declared["osdi"] = str(compiled)
-            content = read_bytes(compiled, "the compiled Verilog-A model", largest=LARGEST_OSDI, error=ConfigError)
-            declared["osdi_hash"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+            declared["osdi_hash"] = _hash(declared["osdi"])
         return {"subcircuit": path.stem, **declared, **given, "text": text}
 
     @model_validator(mode="after")
@@ -188,6 +194,22 @@ class SubcircuitCell(Config):
                 )
         return self
 
+    def compiled_model(self) -> str | None:
+        """The path of the compiled Verilog-A model, if there is one.
+
+        Raises:
+            ConfigError: the file is missing, or not the one that the cell was declared with.
+        """
+        if self.osdi is not None and (found := _hash(self.osdi)) != self.osdi_hash:
+            raise ConfigError(
+                f"another compiled Verilog-A model than that of {self.subcircuit}",
+                where=self.osdi,
+                value=found[:20],
+                limit=(self.osdi_hash or "none")[:20],
+                hint="Restore the file, or declare the cell anew.",
+            )
+        return self.osdi
+
     def _check_text(self) -> None:
         """Refuse a text that ngspice must not see; see `spice.library.definitions`."""
         if len(self.subcircuit) > LONGEST_NAME:
@@ -199,6 +221,21 @@ class SubcircuitCell(Config):
             raise ConfigError(
                 error.what, where=error.where, value=error.value, limit=error.limit, hint=error.hint
             ) from None
+
+
+def _hash(path: str) -> str:
+    """sha256 of a compiled Verilog-A model."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return _hash_of_version(path, 0, 0)
+    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _hash_of_version(path: str, _time: int, _size: int) -> str:
+    content = read_bytes(path, "the compiled Verilog-A model", largest=LARGEST_OSDI, error=ConfigError)
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 AnyCell = Annotated[
