@@ -143,7 +143,8 @@ def ngspice_of(pid: int) -> list[int]:
     return [int(word) for word in listed.stdout.split()]
 
 
-def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     spec = tmp_path / "campaign.toml"
     spec.write_text(PLAN.replace("tiles = 100", "tiles = 10000").replace("seeds = 4", ""))
     out = tmp_path / "data.h5"
@@ -151,7 +152,7 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> Non
     process = subprocess.Popen(program("characterize", spec, "--out", out), stderr=subprocess.PIPE, text=True)
     written(process, journal, 50)
     workers = ngspice_of(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
     count = len(kept(journal))

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 the answer is no (`validate` beyond the bound, `doctor` not ready, `characterize` with failed
 points); 2 it cannot be done as asked, said in one line; 3 a defect of this program, with its traceback; 130
-interrupted.
+interrupted; 141 the reader of the output has left.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mdls_cosim.cli.streams import end_quietly, prepare
 from mdls_cosim.cli.terminal import print_error, print_warning
 from mdls_cosim.errors import DomainWarning, MdlsError, SpiceError
 
@@ -54,13 +55,13 @@ class Commands(TyperGroup):
                     sys.stderr.write(f"ngspice said:\n{error.log}\n")
             print_error(str(error))
         except BrokenPipeError:
-            raise  # who reads us has left: the application ends quietly
+            end_quietly()
         except OSError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
             place = f" at {error.filename}" if error.filename else ""
             print_error(f"{error.strerror or error}{place}")
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # Ctrl-C or SIGTERM
             print_error("interrupted; no file was written")
             raise typer.Exit(INTERRUPTED) from None
         raise typer.Exit(CANNOT)
@@ -103,7 +104,7 @@ def options(
     Or all of it, to the accuracy of a network: mdls-cosim demo
 
     Exit codes: 0 done; 1 the answer is no (not valid, not ready, failed points); 2 cannot be done as asked;
-    130 interrupted.
+    130 interrupted (Ctrl-C or SIGTERM); 141 the reader of the output has left.
     """
 
 
@@ -118,8 +119,15 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any) 
 def main() -> None:
     """Runs the command line; the entry point of the installed program."""
     warnings.showwarning = _show_warning
+    prepare()
     try:
-        app(prog_name="mdls-cosim")
+        try:
+            app(prog_name="mdls-cosim")
+        finally:
+            if sys.stdout is not None:  # here, where its error can be handled, and not when Python ends
+                sys.stdout.flush()
+    except BrokenPipeError:
+        end_quietly()
     except Exception:
         # Not an error of the user's, so one line would not do; and never exit code 1, which is an answer.
         traceback.print_exc()

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mdls_cosim.cli.streams import end_quietly
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,18 +18,24 @@ if TYPE_CHECKING:
 
 def output() -> Console:
     """Standard output: results."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = _console()
     # Files and pipes have no width: rich's 80 columns would fold what a reader may search for.
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console if console.is_terminal else _console(width=200)
 
 
 def log() -> Console:
     """Standard error: progress and errors."""
+    return _console(stderr=True)
+
+
+def _console(**options: Any) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            end_quietly()
+
+    return Quiet(highlight=False, **options)
 
 
 def print_error(message: str) -> None:
