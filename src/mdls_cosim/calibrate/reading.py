@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from mdls_cosim.calibrate.measurement import DriftTrace, LevelTable, Loop, Measurement, PulseTrain
+from mdls_cosim.calibrate.plausible import check_measurement
 from mdls_cosim.calibrate.table_file import TableFile, read_table
 from mdls_cosim.calibrate.waveforms import cycles_of, fit_sine, ramp_times
 from mdls_cosim.config import Config
@@ -80,11 +81,18 @@ def read_measurement(path: str | os.PathLike[str], setup: Setup | None = None) -
     setup = setup or Setup()
     table = read_table(path, setup.columns, setup.decimal_comma)
     kind = setup.kind or _kind_of(table)
+    found = _measurements(kind, table, setup)
+    for each in found:
+        check_measurement(each, table)
+    return found, table
+
+
+def _measurements(kind: Kind, table: TableFile, setup: Setup) -> list[Measurement]:
     if kind == "loop":
-        return [_loop(table, setup)], table
+        return [_loop(table, setup)]
     if kind == "pulses":
-        return list(_pulses(table, setup)), table
-    return [_levels(table, setup) if kind == "levels" else _drift(table, setup)], table
+        return list(_pulses(table, setup))
+    return [_levels(table, setup) if kind == "levels" else _drift(table, setup)]
 
 
 def kind_of(measurement: Measurement) -> Kind:

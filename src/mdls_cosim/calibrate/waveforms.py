@@ -8,10 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from mdls_cosim.calibrate.switching import current_noise
 from mdls_cosim.errors import InputError
 
 _LEAST_SAMPLES = 6
 """In a period of a sine: fewer do not tell it from its aliases."""
+_LARGEST_MISFIT = 0.02
+"""Of the amplitude: what may remain of a drive besides the sine and white noise."""
+_LARGEST_RESIDUAL = 0.1
+"""The same with the noise."""
 _BAND = 0.1
 """Of the amplitude: how far a drive must go below its middle before another rise counts. Of the period: the shortest
 last cycle."""
@@ -44,7 +49,8 @@ def fit_sine(voltages: np.ndarray, where: str = "voltages") -> Sine:
     samples can tell, from six a period to two thirds of a period in all, then refined.
 
     Raises:
-        InputError: no sine comes near: what remains is above a third of the amplitude.
+        InputError: the samples are not a sine. What remains exceeds 2 % of the amplitude beyond its white noise, or
+            10 % with it: a distorted drive gives wrong times.
     """
     count = len(voltages)
     index = np.arange(count)
@@ -65,10 +71,15 @@ def fit_sine(voltages: np.ndarray, where: str = "voltages") -> Sine:
     (offset, sine, cosine), square = linear(periods)
     amplitude = math.hypot(sine, cosine)
     residual = math.sqrt(square) / amplitude if amplitude else math.inf
-    if residual > 1 / 3:
+    angle = 2 * math.pi * periods / count * index
+    left = voltages - offset - sine * np.sin(angle) - cosine * np.cos(angle)
+    systematic = math.sqrt(max(square - current_noise(left) ** 2, 0.0)) / amplitude if amplitude else math.inf
+    if systematic > _LARGEST_MISFIT or residual > _LARGEST_RESIDUAL:
         raise InputError(
-            "the drive is no sine", where=where, value=f"{residual:.0%} of the amplitude left over", limit="a third",
-            hint="Give a column of times, or --ramp-rate for a triangular sweep",
+            "the drive is not a sine", where=where, value=f"{residual:.1%} of the amplitude remain",
+            limit=f"{_LARGEST_MISFIT:.0%}, {_LARGEST_RESIDUAL:.0%} with noise",
+            hint="A voltage over the device behind a resistor is distorted: give a column of times or the applied "
+            "voltage (--ramp-rate for triangular sweeps)",
         )  # fmt: skip
     return Sine(float(offset), amplitude, math.atan2(cosine, sine), count / periods, residual)
 
