@@ -23,7 +23,7 @@ from mdls_cosim.dataset import Array
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Frequency, Voltage
 from mdls_cosim.spice import Engine, Waves
-from mdls_cosim.tiles import TileSpec, TransistorCell, tile_deck
+from mdls_cosim.tiles import TileSpec, gate_voltage, tile_deck
 
 
 class IvPlan(Experiment):
@@ -36,7 +36,7 @@ class IvPlan(Experiment):
     cells: Annotated[int, Field(ge=1, le=1_000)] = 7
     """Conductances, evenly spaced over the span."""
     gates: tuple[Voltage, ...] = ()
-    """Gate voltages of transistor cells [V], at `voltage` and the highest conductance; empty: no gate sweep."""
+    """Gate voltages of cells with a gate [V], at `voltage` and the highest conductance; empty: no gate sweep."""
     frequencies: tuple[Frequency, ...] = ()
     """Of the loops [Hz]; empty: no loops."""
     amplitudes: tuple[Amplitude, ...] = ()
@@ -64,11 +64,10 @@ class IvPlan(Experiment):
             IvPoint(f"cell {index}", single, float(value), self._sweep())
             for index, value in enumerate(self._conductances(span))
         ]
-        if self.gates and not isinstance(tile.cell, TransistorCell):
+        if self.gates and gate_voltage(tile.cell) is None:
             raise ConfigError("a gate sweep of cells without a gate", where="iv.gates", value=tile.cell.model)
-        for gate in self.gates:
-            gated = single.replace(cell=tile.cell.replace(gate_voltage=gate))
-            points.append(IvPoint(f"gate {gate:g} V", gated, span[1], np.array([self.voltage])))
+        at = np.array([self.voltage])
+        points += [GatePoint(f"gate {gate:g} V", single, span[1], at, gate) for gate in self.gates]
         if self.frequencies:
             raising_sign(tile)
         for frequency, amplitude in self._loops():
@@ -124,7 +123,10 @@ class IvPoint(Point):
     """(point,) [V]."""
 
     def solve(self, engine: Engine) -> Results:
-        solution = solve(engine, self.tile, [[self.conductance]], self.voltages[:, None])
+        return self._currents(engine, None)
+
+    def _currents(self, engine: Engine, gates: list[float] | None) -> Results:
+        solution = solve(engine, self.tile, [[self.conductance]], self.voltages[:, None], gates=gates)
         return {"currents": solution.measured([0])[:, 0]}
 
     def blank(self) -> Results:
@@ -133,6 +135,17 @@ class IvPoint(Point):
     @property
     def operating_points(self) -> int:
         return len(self.voltages)
+
+
+@dataclass(frozen=True, eq=False)
+class GatePoint(IvPoint):
+    """The sweep of one cell, programmed at the cell's own gate voltage, at another gate voltage."""
+
+    gate: float
+    """[V]."""
+
+    def solve(self, engine: Engine) -> Results:
+        return self._currents(engine, [self.gate])
 
 
 @dataclass(frozen=True, eq=False)

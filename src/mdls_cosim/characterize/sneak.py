@@ -33,7 +33,7 @@ from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude
 from mdls_cosim.spice import Engine
-from mdls_cosim.tiles import ColumnEnd, Ends, RowEnd, TileSpec, TransistorCell
+from mdls_cosim.tiles import ColumnEnd, Ends, RowEnd, TileSpec, gate_voltage
 
 Scheme = Literal["floating", "grounded", "half", "third"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -154,7 +154,7 @@ def selected_read(
 ) -> tuple[float, float]:
     """Sensed current [A] of the farthest cell at conductance `cell` among `others` [S], and the power drawn [W].
 
-    Transistor cells select their row: gates of the other rows are at 0 V.
+    Cells with a gate: the gates of the other rows are at 0 V.
     """
     conductances = np.full((tile.rows, tile.cols), others)
     row, col = 0, tile.cols - 1
@@ -168,10 +168,9 @@ def selected_read(
 
 
 def selected_gates(tile: TileSpec, row: int) -> list[float] | None:
-    """Gate voltages [V] that open one row of transistor cells; None for cells without a gate."""
-    if not isinstance(tile.cell, TransistorCell):
-        return None
-    return [tile.cell.gate_voltage if each == row else 0.0 for each in range(tile.rows)]
+    """Gate voltages [V] that select one row; None for cells without a gate."""
+    selected = gate_voltage(tile.cell)
+    return None if selected is None else [selected if each == row else 0.0 for each in range(tile.rows)]
 
 
 def selection(

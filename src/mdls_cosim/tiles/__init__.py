@@ -1,6 +1,14 @@
 """Tiles: the crossbar as a circuit, and as a SPICE deck."""
 
-from mdls_cosim.tiles.cells import AnyCell, SelectorCell, StateDeclaration, SubcircuitCell, TransistorCell, hysteretic
+from mdls_cosim.tiles.cells import (
+    AnyCell,
+    SelectorCell,
+    StateDeclaration,
+    SubcircuitCell,
+    TransistorCell,
+    gate_voltage,
+    hysteretic,
+)
 from mdls_cosim.tiles.deck import (
     ColumnEnd,
     Ends,
@@ -29,6 +37,7 @@ __all__ = [
     "TransistorCell",
     "column_nets",
     "driver_resistance",
+    "gate_voltage",
     "hysteretic",
     "measured_currents",
     "per_line",

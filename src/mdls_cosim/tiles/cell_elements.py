@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mdls_cosim.devices import Device, DynamicDevice
 from mdls_cosim.errors import InputError
 from mdls_cosim.spice import format_number
-from mdls_cosim.tiles.cells import SelectorCell, SubcircuitCell, TransistorCell, hysteretic
+from mdls_cosim.tiles.cells import SelectorCell, SubcircuitCell, TransistorCell, gate_voltage, hysteretic
 from mdls_cosim.tiles.spec import TileSpec
 
 Floats = NDArray[np.float64]
@@ -67,8 +67,7 @@ class CellElements:
             f"Xfet{tag} {m} gate{tag.split('_')[0]} {n} bulk {name} {shared}"
             for tag, m, n in zip(tags, middle, minus, strict=True)
         ]
-        lines += [f"Vgate{row} gate{row} 0 {format_number(value)}" for row, value in enumerate(self.gates)]
-        return [*lines, "Vbulk bulk 0 0"]
+        return [*lines, *self._gate_sources(), "Vbulk bulk 0 0"]
 
     def models(self) -> tuple[str, ...]:
         cell = self.cell
@@ -113,6 +112,7 @@ class CellElements:
             )
         nets = {"row": plus, "column": minus, "ground": ["cellground"] * len(plus)}
         nets["state"] = [f"state{tag}" for tag in self.tags]
+        nets["gate"] = [f"gate{tag.split('_')[0]}" for tag in self.tags]
         pins = [" ".join(one) for one in zip(*(nets[pin] for pin in cell.pins), strict=True)]
         lines = [
             f"Xcell{tag} {pin} {cell.subcircuit} {own}"
@@ -120,6 +120,7 @@ class CellElements:
         ]
         if "state" in cell.pins:
             lines += self._state_holders()
+        lines += self._gate_sources()
         # Named so that its current counts in the balance of currents into ground.
         return lines + (["Vsubcircuits cellground 0 0"] if "ground" in cell.pins else [])
 
@@ -128,12 +129,17 @@ class CellElements:
         form = "Cstate{0} state{0} 0 1n ic={1}" if self.transient else "Vstate{0} state{0} 0 {1}"
         return [form.format(tag, value) for tag, value in zip(self.tags, values, strict=True)]
 
+    def _gate_sources(self) -> list[str]:
+        return [f"Vgate{row} gate{row} 0 {format_number(value)}" for row, value in enumerate(self.gates)]
+
     def _gate_voltages(self, gates: Sequence[float] | None) -> list[float]:
-        if not isinstance(self.cell, TransistorCell):
+        """The voltage of each row's gate line; empty for cells without a gate."""
+        selected = gate_voltage(self.cell)
+        if selected is None:
             if gates is not None:
-                raise InputError("gate voltages for cells without a transistor", value=self.cell.model)
+                raise InputError("gate voltages for cells without a gate", value=self.cell.model)
             return []
-        voltages = [self.cell.gate_voltage] * self.spec.rows if gates is None else [float(value) for value in gates]
+        voltages = [selected] * self.spec.rows if gates is None else [float(value) for value in gates]
         if len(voltages) != self.spec.rows:
             raise InputError("gate voltages", value=len(voltages), limit=f"{self.spec.rows}, one a row")
         return voltages

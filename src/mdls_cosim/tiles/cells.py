@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from mdls_cosim.config import Config, read_toml
 from mdls_cosim.devices import (
@@ -27,6 +27,9 @@ from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
 from mdls_cosim.spice.netlist import LONGEST_NAME, headers
 from mdls_cosim.text_files import MEGABYTE, read_bytes, read_text_file
+
+GATE_VOLTAGE = 1.8
+"""Of the gate line of a selected row, where a cell does not say another [V]."""
 
 LARGEST_CELL = MEGABYTE
 """Size of the text of a user's subcircuit [bytes]."""
@@ -55,7 +58,7 @@ class TransistorCell(Config):
     """The memristor."""
     transistor: Nmos = Nmos()
     """The access transistor, bulk at ground."""
-    gate_voltage: Voltage = 1.8
+    gate_voltage: Voltage = GATE_VOLTAGE
     """Of a selected row [V]."""
 
 
@@ -86,7 +89,16 @@ class StateDeclaration(Config):
         return self
 
 
-Pin = Literal["row", "column", "state", "ground"]
+Pin = Literal["row", "column", "gate", "state", "ground"]
+
+
+class _Gate(Config):
+    """The part of a declaration that has a unit."""
+
+    gate_voltage: Voltage
+
+
+_YOUNGER = {"gate_voltage"}
 
 
 class SubcircuitCell(Config):
@@ -95,14 +107,15 @@ class SubcircuitCell(Config):
     In TOML: `model = "subcircuit"`, `file = "my_device.sub"`; the declaration beside it holds
 
         subcircuit = "my_device"          # the .subckt in the file; the file's own name if absent
-        pins = ["row", "column"]          # in the order of its .subckt line; also "state", "ground"
+        pins = ["row", "column"]          # in the order of its .subckt line; also "gate", "state", "ground"
         osdi = "my_device.osdi"           # a compiled Verilog-A model, where the subcircuit needs one
         state = {parameter = "g", quantity = "conductance"}
         parameters = {thickness = 5e-9}   # other instance parameters
+        gate_voltage = "1.8 V"            # of selected rows, with a pin "gate"; 0 V on the others
 
     The text of the file becomes part of the configuration, and so of every dataset's provenance. A pin "state" is
     the state's voltage, and takes its rate of change as a current (spice_models/vteam.sub shows the form): such a
-    cell can be written and pulsed too.
+    cell can be written and pulsed too. The pins "gate" of a row are one gate line, as those of TransistorCell.
     """
 
     model: Literal["subcircuit"] = "subcircuit"
@@ -116,10 +129,17 @@ class SubcircuitCell(Config):
     """How it is programmed."""
     parameters: dict[str, float] = Field(default_factory=dict)
     """Other instance parameters."""
+    gate_voltage: Voltage | None = None
+    """Of the gate line of a selected row [V], for a pin "gate"; absent: 1.8 V."""
     osdi: str | None = None
     """Path of a compiled Verilog-A model."""
     osdi_hash: str | None = None
     """sha256 of that file; found when the declaration is read."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that are absent and younger than stored Datasets are left out, so that content hashes stay."""
+        return {name: value for name, value in handler(self).items() if name not in _YOUNGER or value is not None}
 
     @model_validator(mode="before")
     @classmethod
@@ -140,6 +160,10 @@ class SubcircuitCell(Config):
         # Checked here, so that what is wrong is said to be in that file.
         if isinstance(declared.get("state"), dict):
             declared["state"] = StateDeclaration.from_text_dict(declared["state"], f"{beside}, state")
+        if "gate_voltage" in declared:
+            declared["gate_voltage"] = _Gate.from_text_dict(
+                {"gate_voltage": declared["gate_voltage"]}, str(beside)
+            ).gate_voltage
         for pin in declared.get("pins", ()):
             if pin not in get_args(Pin):
                 raise ConfigError(
@@ -156,8 +180,16 @@ class SubcircuitCell(Config):
         for pin in ("row", "column"):
             if self.pins.count(pin) != 1:
                 raise ConfigError("every cell has this pin once", where="pins", value=list(self.pins), limit=pin)
-        if self.pins.count("state") > 1:
-            raise ConfigError("a cell has one state", where="pins", value=list(self.pins), limit="state once")
+        for pin, what in (("state", "one state"), ("gate", "one gate")):
+            if self.pins.count(pin) > 1:
+                raise ConfigError(f"a cell has {what}", where="pins", value=list(self.pins), limit=f"{pin} once")
+        if self.gate_voltage is not None and "gate" not in self.pins:
+            raise ConfigError(
+                "a gate voltage of a cell without a gate",
+                where="gate_voltage",
+                value=f"{self.gate_voltage:g} V",
+                limit='a pin "gate" in pins',
+            )
         if (self.state.parameter is None) != ("state" in self.pins):
             raise ConfigError(
                 "a cell is programmed either through a parameter or through its pin",
@@ -249,6 +281,15 @@ def memristor(cell: AnyCell) -> Device | None:
     if isinstance(cell, Device):
         return cell
     return None if isinstance(cell, SubcircuitCell) else cell.device
+
+
+def gate_voltage(cell: AnyCell) -> float | None:
+    """The voltage of the gate line of a selected row [V]; None for cells without a gate."""
+    if isinstance(cell, TransistorCell):
+        return cell.gate_voltage
+    if not isinstance(cell, SubcircuitCell) or "gate" not in cell.pins:
+        return None
+    return GATE_VOLTAGE if cell.gate_voltage is None else cell.gate_voltage
 
 
 def hysteretic(cell: AnyCell) -> bool:

@@ -102,7 +102,7 @@ def tile_deck(
         states: (rows, cols), states to set instead of conductances.
         ends: what the lines are tied to; absent: a read of the whole tile.
         faults: broken and bridged lines.
-        gates: (rows,) voltages of the gate lines of transistor cells [V]; absent: all selected.
+        gates: (rows,) voltages of the gate lines of cells with a gate [V]; absent: all selected.
         speeds: (rows, cols), factors of the rate at which states of dynamic devices move; absent: 1.
         transient: with capacitances, and with states that move from where they are set; else they are held.
         nodes: probe every net of lines and cells too, in a transient every state, and the currents of all sources.
