@@ -23,8 +23,8 @@ class Counters:
     accumulator_saturated: int = 0
     """Additions of partial sums that went beyond the register."""
     outside: dict[str, int] = field(default_factory=dict)
-    """Uses of a surrogate outside its domain, by limit, on any tile: cells whenever tiles are programmed, reads
-    whenever they are read. Empty on the other rungs."""
+    """By limit, on any tile: uses of a surrogate outside its domain (cells whenever tiles are programmed, reads
+    whenever they are read), and on every rung cells held at the "range of the device" after drift or noise."""
 
     def add_outside(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """Adds what a surrogate counted between two looks at it."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_serializer, model_validator
 
 from mdls_cosim.analog.accumulator import Accumulator
+from mdls_cosim.analog.acting import Acting, acting
 from mdls_cosim.analog.adc import AnyAdc, IdealAdc
 from mdls_cosim.analog.dac import AnyDac, IdealDac
 from mdls_cosim.analog.grouping import GroupTiles
 from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
 from mdls_cosim.analog.partition import RowOrder
 from mdls_cosim.config import Config
-from mdls_cosim.devices.variability import Variability
+from mdls_cosim.devices import Ohmic
+from mdls_cosim.devices.parameter_files import read_parameter_file
+from mdls_cosim.devices.variability import Cells, DeviceToDevice, Variability
+from mdls_cosim.devices.variability.device_to_device import CONDUCTANCE
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.quantities import Amplitude, Conductance
 from mdls_cosim.surrogates import LinearSurrogate, Surrogate
-from mdls_cosim.tiles import TileSpec
+from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
 
 Rung = Literal["ideal", "surrogate", "nodal", "spice"]
 
@@ -67,7 +72,9 @@ class Hardware(Config):
     subtraction: Literal["analog", "digital"] = "analog"
     """Where the two arrays of a pair are subtracted: `analog`, currents before one ADC, or `digital`, after two."""
     variability: Variability = Variability()
-    """Spread, errors and ageing of the cells; nothing: every cell holds its target exactly, for ever."""
+    """Spread, errors and ageing of the cells. Absent: those of the parameter set that the cell names, if it has any
+    (`[variability]` of the set), else none; `Variability()` or `{effects = []}`: none in any case. What a configured
+    effect cannot change here is an error; effects of a parameter set that cannot act are in `left_out`."""
     cycles: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Switching cycles that every cell has behind it (`Endurance`)."""
     attention: Literal["digital", "tiles"] = "digital"
@@ -104,6 +111,10 @@ class Hardware(Config):
                 limit="lowest < highest",
             )
         self.weight_mapping.outputs_per_tile(self.spec.cols)
+        if "variability" not in self.model_fields_set and (of_set := self._variability_of_set()) is not None:
+            # Not through a field, so that it stays a default, which another tile may change.
+            self.__dict__["variability"] = of_set
+        _ = self.acting  # refuses what cannot act
         if self.accumulator.bits is not None and isinstance(self.adc, IdealAdc):
             raise ConfigError(
                 "a finite accumulator adds codes, and an ideal ADC has none",
@@ -124,6 +135,64 @@ class Hardware(Config):
         """The crossbar as a circuit, whatever computes it."""
         return self.tile if isinstance(self.tile, TileSpec) else self.tile.spec
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`, checked like a new one; what was not given stays a default of the new one."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**(given | changes))
+
+    @property
+    def cells(self) -> Cells | None:
+        """The device in the cells, for effects that go through its equations; None in subcircuits of one's own."""
+        device = self.spec.device
+        return None if device is None else Cells(device, self.spec.reference_voltage, self.read_voltage)
+
+    @cached_property
+    def acting(self) -> Acting:
+        """The effects of `variability` that act on this hardware, and those of a parameter set that cannot."""
+        return acting(self)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Effects of a parameter set that cannot act in a network on this hardware, each with the reason."""
+        return self.acting.left_out
+
+    @property
+    def takes_devices(self) -> bool:
+        """Whether the rung computes tiles with a device of its own in every cell."""
+        if self.rung == "surrogate":
+            return self.tile.takes_devices if isinstance(self.tile, TileModel) else True
+        return self.rung == "nodal"
+
+    @property
+    def spreads_parameters(self) -> bool:
+        """Whether a parameter of the device differs from cell to cell."""
+        return any(
+            isinstance(effect, DeviceToDevice) and effect.parameter != CONDUCTANCE
+            for effect in self.acting.variability.effects
+        )
+
+    def read_spec(self, spec: TileSpec) -> TileSpec:
+        """`spec` with cells that can hold whatever the actual devices show.
+
+        Where a parameter of an ohmic device spreads, an ohmic cell of the same conductance computes the same read, and
+        the nominal device would not reach it.
+        """
+        cell, device = spec.cell, spec.device
+        if device is None or not device.linear or not self.spreads_parameters:
+            return spec
+        ohmic = Ohmic(activation_energy=device.activation_energy)
+        if isinstance(cell, SelectorCell | TransistorCell):
+            return spec.replace(cell=cell.replace(device=ohmic))
+        return spec.replace(cell=ohmic)
+
+    def _variability_of_set(self) -> Variability | None:
+        """That of the parameter set which the device of the cells was made of, if it has any."""
+        device = self.spec.device
+        name = None if device is None else device.parameter_set
+        if name is None or "variability" not in read_parameter_file(name):
+            return None
+        return Variability.from_parameters(name)
+
     @property
     def weight_mapping(self) -> Mapping:
         """How weights sit on cells."""
@@ -136,7 +205,7 @@ class Hardware(Config):
         errors = isinstance(adc, IdealAdc) or not (
             adc.offset or adc.gain_error or adc.integral_nonlinearity or adc.noise
         )
-        return bool(self.variability.effects) or not errors
+        return bool(self.acting.variability.effects) or not errors
 
     def tile_model(self, temperature: float | None = None) -> TileModel:
         """What computes a tile on this rung.
@@ -158,6 +227,9 @@ class Hardware(Config):
                     f"another temperature of {type(tile).__name__}", hint="Give Hardware a TileSpec or a Surrogate."
                 )
         spec = tile if isinstance(tile, TileSpec) else tile.spec
+        if (read := self.read_spec(spec)) is not spec:
+            tile = tile.for_tile(cell=read.cell) if isinstance(tile, Surrogate) else read
+            spec = read
         match self.rung:
             case "ideal":
                 return IdealTile(spec)

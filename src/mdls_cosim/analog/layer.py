@@ -23,7 +23,8 @@ from mdls_cosim.analog.partition import Partition
 from mdls_cosim.analog.read_noise import CellNoise, LinearNoise, TileNoise
 from mdls_cosim.analog.readers import CONVERSIONS, LaidTerm, Layout, MatrixReader, Reader, TileReader
 from mdls_cosim.analog.writing import Writing
-from mdls_cosim.devices.variability import ReadNoise
+from mdls_cosim.devices import ROOM_TEMPERATURE, Device
+from mdls_cosim.devices.variability import Outcome, Population, ReadNoise
 from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import InputError
@@ -34,6 +35,8 @@ from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
 
 READ_ELEMENTS = 2**20
 """Most voltages and currents that a layer holds at a time: inputs are read in chunks of this size."""
+HELD = "range of the device"
+"""In `Counters.outside`: cells held at the range of their device at a moment."""
 CALIBRATION_SAMPLES = 2**16
 """Most currents that a layer keeps to find the range of its ADCs."""
 
@@ -268,11 +271,16 @@ class AnalogLayer(nn.Module, ABC):
             self.rows_at.copy_(rows)
             self.columns_at.copy_(columns)
         laid = part.to_tiles(planes, self.rows_at, self.columns_at, fill)
-        written = hardware.variability.programmed(
-            mapping.lay(laid, hardware.spec.cols, fill), hardware.conductance_range, seed, hardware.cycles
+        written = hardware.acting.variability.programmed(
+            mapping.lay(laid, hardware.spec.cols, fill),
+            hardware.conductance_range,
+            seed,
+            hardware.cycles,
+            cells=hardware.cells,
         )
         self.clipped_weights, self.outcome = scaled.clipped, written.counts
-        self.conductances.copy_(_rounded(written.conductances, self._cell_dtype, hardware.conductance_range))
+        rounded = _rounded(written.conductances, self._cell_dtype, hardware.conductance_range)
+        self.conductances.copy_(self._within_devices(written.conductances, rounded, seed))
         self.weight_scale.copy_(self.grouping.side_by_side(scaled.scale, 1.0))
         self.gain.fill_(1.0)
         self.shift.zero_()
@@ -301,7 +309,7 @@ class AnalogLayer(nn.Module, ABC):
 
     @property
     def clipped_conductances(self) -> int:
-        """Cells at a bound of the programming error, of the last programming."""
+        """Cells held at a bound of the programming error or of the device's range, of the last programming."""
         return self.outcome.get("clipped", 0)
 
     def read_at(self, moment: Moment) -> None:
@@ -326,19 +334,73 @@ class AnalogLayer(nn.Module, ABC):
         return self
 
     def present_conductances(self) -> Tensor:
-        """What a read finds at this moment, as `conductances` [S]; without the noise that is drawn at every read."""
-        hardware = self.hardware
-        if not any(isinstance(effect, ReadingEffect) for effect in hardware.variability.effects):
-            return self.conductances
-        read = self.moment.read if hardware.read_noise == "frozen" else None
-        return hardware.variability.at(*self._effects_need, read=read).conductances
+        """What a read finds at this moment, as `conductances` [S]; without the noise that is drawn at every read.
+
+        Each is within the range of the device in its cell; `held` says how many cells drift or noise would have led
+        beyond it.
+        """
+        return self._present().conductances
+
+    @property
+    def held(self) -> int:
+        """Cells that drift, motion of the state or noise would have led beyond the range of their device at this
+        moment; counted as `HELD` in `counters.outside` when the chip is read."""
+        return self._present().counts.get("clipped", 0)
+
+    def _present(self) -> Outcome:
+        hardware, variability = self.hardware, self.hardware.acting.variability
+        if not any(isinstance(effect, ReadingEffect) for effect in variability.effects):
+            found = Outcome(self.conductances, {})
+        else:
+            read = self.moment.read if hardware.read_noise == "frozen" else None
+            found = variability.at(*self._effects_need, read=read, cells=hardware.cells)
+        warmth = self._warmth(found.conductances)
+        return found if warmth is None else Outcome(found.conductances * warmth, found.counts)
+
+    def devices(self) -> Device | None:
+        """The actual device in every cell, a population of the shape of `conductances`, where their I-V curves differ
+        in shape; else None: then the conductances say all."""
+        population = self._population() if self.hardware.acting.spreads_shape else None
+        return None if population is None else population.device
+
+    def _population(self, seed: int | None = None) -> Population | None:
+        hardware, cells = self.hardware, self.conductances
+        shape, like = tuple(cells.shape), cells.new_empty((), dtype=torch.float64)
+        of_chip = int(self.chip_seed) if seed is None else seed
+        return hardware.acting.variability.population(hardware.cells, shape, of_chip, like)
+
+    def _within_devices(self, exact: Tensor, rounded: Tensor, seed: int) -> Tensor:
+        """`rounded`, which rounding must not lead beyond the range of the devices, where `exact` [S] is not."""
+        population = self._population(seed)
+        if population is None:
+            return rounded
+        bounds = population.bounds(exact)
+        return _rounded(exact, rounded.dtype, bounds, rounded)
+
+    def _warmth(self, like: Tensor) -> Tensor | None:
+        """What a spread of the activation energy of ohmic devices makes of their conductances at this temperature,
+        against the nominal energy; None where it makes nothing."""
+        hardware, kelvin = self.hardware, self._kelvin
+        device = hardware.spec.device
+        ohmic = device is not None and device.linear and hardware.rung != "ideal"
+        if not (ohmic and hardware.spreads_parameters and kelvin != ROOM_TEMPERATURE):
+            return None
+        population = self._population()
+        if device is None or population is None or "activation_energy" not in population.parameters:
+            return None
+        return (population.device.thermal_factor(kelvin) / device.thermal_factor(kelvin)).to(like)
+
+    @property
+    def _kelvin(self) -> float:
+        """Of the cells at this moment."""
+        moment = self.moment
+        return self.hardware.spec.temperature if moment.temperature is None else moment.temperature
 
     @property
     def _effects_need(self) -> tuple[Tensor, tuple[float, float], int, float, float]:
         """What every effect of time and of reading needs to know."""
-        hardware, moment = self.hardware, self.moment
-        kelvin = hardware.spec.temperature if moment.temperature is None else moment.temperature
-        return self.conductances.double(), hardware.conductance_range, int(self.chip_seed), moment.time, kelvin
+        seed, moment = int(self.chip_seed), self.moment
+        return self.conductances.double(), self.hardware.conductance_range, seed, moment.time, self._kelvin
 
     def programmed(self) -> Programmed:
         """The chip on the rung of the hardware; derived from the conductances, so never saved or copied."""
@@ -347,9 +409,13 @@ class AnalogLayer(nn.Module, ABC):
             # Outside inference mode, or tiles first read there could never be differentiated through later.
             with torch.inference_mode(False), torch.no_grad():
                 model = self.hardware.tile_model(self.moment.temperature)
-                programmed = model.program(self.present_conductances().detach().to(torch.float64, copy=True))
+                present = self._present()
+                cells = present.conductances.detach().to(torch.float64, copy=True)
+                devices = self.devices()
+                programmed = model.program(cells) if devices is None else model.program(cells, devices)
             if self._counted is None or not _same(self._counted, key):
                 self._add_outside({}, programmed)
+                self._add_held(present.counts.get("clipped", 0))
                 self._counted = key
             self._tiles = _Tiles(key, programmed)
         return self._tiles.programmed
@@ -667,7 +733,7 @@ class AnalogLayer(nn.Module, ABC):
     def _draws_cell_noise(self) -> bool:
         hardware = self.hardware
         return hardware.read_noise == "every read" and any(
-            isinstance(effect, ReadNoise) for effect in hardware.variability.effects
+            isinstance(effect, ReadNoise) for effect in hardware.acting.variability.effects
         )
 
     def _cell_noise(self, programmed: Programmed, reader: Reader, per_ampere: float, items: Tensor) -> CellNoise | None:
@@ -675,13 +741,16 @@ class AnalogLayer(nn.Module, ABC):
         hardware = self.hardware
         if not self._draws_cell_noise:
             return None
-        sigma = hardware.variability.scatter(*self._effects_need)
+        sigma = hardware.acting.variability.scatter(*self._effects_need, cells=hardware.cells)
+        if (warmth := self._warmth(sigma)) is not None:
+            sigma = sigma * warmth
         cells, spec = programmed.conductances, hardware.tile_model(self.moment.temperature).spec
         if isinstance(reader, TileReader):
             # What has no conductance has no current to scatter.
             spread = torch.where(cells > 0, sigma / cells, 0.0)
             largest = hardware.read_voltage
-            return TileNoise(self.layout, reader, CurrentNoise(spec, cells, spread, largest), largest, per_ampere)
+            noise = CurrentNoise(spec, cells, spread, largest, self.devices())
+            return TileNoise(self.layout, reader, noise, largest, per_ampere)
         assert programmed.matrix is not None
         ideal = hardware.rung == "ideal"
         terms = OhmicNoise.without_wires(sigma) if ideal else OhmicNoise.of(spec, cells, sigma)
@@ -794,6 +863,11 @@ class AnalogLayer(nn.Module, ABC):
         counters = Counters(outside=self.outside)
         counters.add_outside(before, getattr(programmed, "outside", {}))
         self.outside = counters.outside
+
+    def _add_held(self, count: int) -> None:
+        """Counts cells held at the range of their device, where there are any."""
+        if count:
+            self.outside = {**self.outside, HELD: self.outside.get(HELD, 0) + count}
 
     @torch.no_grad()
     def _calibrate(self, items: Tensor) -> None:
@@ -929,9 +1003,14 @@ def cell_dtype(weight: Tensor) -> torch.dtype:
     return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
-def _rounded(conductances: Tensor, dtype: torch.dtype, bounds: tuple[float, float]) -> Tensor:
-    """In `dtype`; what lies within `bounds` [S] stays there."""
-    rounded = conductances.to(dtype)
+def _rounded(
+    conductances: Tensor,
+    dtype: torch.dtype,
+    bounds: tuple[Tensor | float, Tensor | float],
+    rounded: Tensor | None = None,
+) -> Tensor:
+    """In `dtype`, or as `rounded`; what lies within `bounds` [S] stays there."""
+    rounded = conductances.to(dtype) if rounded is None else rounded
     lowest, highest = bounds
     again = rounded.to(conductances.dtype)
     for crossed, inwards in (

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from array_api_compat import array_namespace
-from pydantic import ValidationInfo, model_validator
+from array_api_compat import array_namespace, is_array_api_obj
+from pydantic import ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from mdls_cosim.config import Config
-from mdls_cosim.devices.parameter_files import read_parameters
+from mdls_cosim.devices.parameter_files import parameter_path, read_parameters
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import Energy
 
@@ -23,6 +23,8 @@ ROOM_TEMPERATURE = 300.0
 
 BOLTZMANN = 1.380649e-23
 """k [J/K], exact in the SI."""
+
+_PARAMETER_SET = "_parameter_set"
 
 _NUMPY = array_namespace(np.zeros(0))
 _OF_NUMPY = (np.ndarray, np.generic, float, int)
@@ -167,7 +169,7 @@ class Device(Config, ABC):
             InputError: the device has no such parameter, or it is a choice or a whole number.
         """
         own = {name: getattr(self, name) for name in type(self).model_fields}
-        numbers = [name for name, value in own.items() if isinstance(value, float)]
+        numbers = [name for name, value in own.items() if isinstance(value, float) or is_array_api_obj(value)]
         for name in parameters:
             if name not in numbers:
                 raise InputError(
@@ -192,6 +194,24 @@ class Device(Config, ABC):
     def activated(self, current: Array, temperature: float) -> Array:
         """`current` [A] at 300 K, as it is at `temperature` [K]."""
         return current if temperature == ROOM_TEMPERATURE else self.thermal_factor(temperature) * current
+
+    @property
+    def parameter_set(self) -> str | None:
+        """Path or name of the parameter set that this device was made of; None where it names none.
+
+        A copy with changes (`replace`) is no longer that of the set. Not part of the configuration: devices of equal
+        parameters are equal, and a stored device does not have it.
+        """
+        return self.__dict__.get(_PARAMETER_SET)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_parameter_set(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        device = handler(data)
+        if isinstance(data, Mapping) and "parameters" in data:
+            path = parameter_path(data["parameters"], (info.context or {}).get("folder", ""))
+            device.__dict__[_PARAMETER_SET] = str(path)
+        return device
 
     @model_validator(mode="before")
     @classmethod

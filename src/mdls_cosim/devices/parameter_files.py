@@ -27,6 +27,27 @@ def parameter_set_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in resource_folder("calibration").glob("*.toml")))
 
 
+def parameter_path(name: Any, folder: str = "") -> Path:
+    """The file of a parameter set.
+
+    Args:
+        name: of a set that comes with the package, or the path of a TOML file.
+        folder: where relative paths begin; the working folder if empty.
+
+    Raises:
+        ConfigError: there is no such set or file.
+    """
+    if not isinstance(name, str):
+        raise ConfigError("not the name of a parameter set", where="parameters", value=name, limit="text")
+    known = parameter_set_names()
+    path = resource_folder("calibration") / f"{name}.toml" if name in known else Path(folder) / name
+    if not path.is_file():
+        raise ConfigError(
+            "no such parameter set", where="parameters", value=name, limit=f"a TOML file, or {', '.join(known)}"
+        )
+    return path
+
+
 def read_parameter_file(name: Any, folder: str = "") -> dict[str, Any]:
     """The whole content of a parameter set.
 
@@ -37,14 +58,7 @@ def read_parameter_file(name: Any, folder: str = "") -> dict[str, Any]:
     Raises:
         ConfigError: there is no such set or file, or it has no table [device].
     """
-    if not isinstance(name, str):
-        raise ConfigError("not the name of a parameter set", where="parameters", value=name, limit="text")
-    known = parameter_set_names()
-    path = resource_folder("calibration") / f"{name}.toml" if name in known else Path(folder) / name
-    if not path.is_file():
-        raise ConfigError(
-            "no such parameter set", where="parameters", value=name, limit=f"a TOML file, or {', '.join(known)}"
-        )
+    path = parameter_path(name, folder)
     content = read_toml(path)
     if not isinstance(content.get("device"), dict):
         raise ConfigError("a parameter set without a table [device]", where=str(path))

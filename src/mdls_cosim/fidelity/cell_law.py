@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mdls_cosim.devices import ROOM_TEMPERATURE, Device, ExponentialSelector, Nmos
+from mdls_cosim.devices.dynamics.population import varied_parameters
 from mdls_cosim.devices.roots import rising_root
-from mdls_cosim.errors import NotAvailable
+from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
 
 # Steps of Newton's, as shares of the voltage over which the second part bends, after which what is left is rounding.
@@ -42,7 +43,7 @@ class CellLaw(Protocol):
 class DeviceLaw:
     """A memristor alone, at the temperature of its tile."""
 
-    device: Device
+    device: Device | NumberedDevice
     temperature: float = ROOM_TEMPERATURE
 
     @property
@@ -150,7 +151,7 @@ class SeriesLaw:
     against volts at the gate) moves its threshold by as much, which is left out.
     """
 
-    first: Device
+    first: Device | NumberedDevice
     second: SecondPart
     temperature: float = ROOM_TEMPERATURE
 
@@ -246,19 +247,88 @@ def _with_slope(function: Callable[[Tensor], Tensor], voltage: Tensor) -> tuple[
     return value.detach(), slope
 
 
-def cell_law(spec: TileSpec) -> CellLaw:
+@dataclass(frozen=True, eq=False)
+class NumberedDevice:
+    """Devices that differ from cell to cell, in the place of one device in a law: the "state" of a cell is its number.
+
+    Solvers expand, cut and permute the states of a tile; numbers go along, and lead to the state and the parameters of
+    the cell wherever the law is asked. Has no derivative by conductances.
+    """
+
+    devices: Device
+    """A population (`Device.varied`)."""
+    states: Tensor
+    """Of every cell, float64."""
+
+    @property
+    def numbers(self) -> Tensor:
+        """Of every cell, float64, in the shape of `states`."""
+        return torch.arange(self.states.numel(), dtype=torch.float64, device=self.states.device).view(self.states.shape)
+
+    @property
+    def linear(self) -> bool:
+        return self.devices.linear
+
+    def current(self, voltage: Tensor, state: Tensor, temperature: float = ROOM_TEMPERATURE) -> Tensor:
+        """[A] at `voltage` [V] over the cells of the numbers `state`; the arguments broadcast."""
+        place = state.detach().long()
+        dtype = voltage.dtype
+        parameters = {
+            name: value.to(self.states).expand(self.states.shape).reshape(-1)[place].to(dtype)
+            for name, value in varied_parameters(self.devices).items()
+        }
+        mine = self.devices.varied(parameters)
+        # The number is kept in the graph: whoever differentiates by states finds zero.
+        return mine.current(voltage, self.states.reshape(-1)[place].to(dtype), temperature) + 0 * state
+
+
+MOST_NUMBERED = 2**24
+"""Cells whose numbers a float32 tells apart."""
+
+
+def law_and_states(spec: TileSpec, conductances: Tensor, devices: Device | None = None) -> tuple[CellLaw, Tensor]:
+    """The law of the cells of a tile, and the states that give them `conductances` (*tiles, rows, cols) [S].
+
+    Args:
+        devices: the memristor of every cell, a population whose parameters broadcast to the conductances; None: that
+            of the spec in all cells.
+
+    Raises:
+        NotAvailable: a cell that only its SPICE circuit knows.
+        InputError: too many cells with devices of their own.
+    """
+    if devices is None:
+        law = cell_law(spec)
+        assert spec.device is not None  # a cell with a law has a memristor
+        return law, spec.device.state_for(conductances.double(), spec.reference_voltage)
+    if conductances.numel() > MOST_NUMBERED:
+        raise InputError(
+            "too many cells with devices of their own",
+            value=conductances.numel(),
+            limit=MOST_NUMBERED,
+            hint="Program fewer tiles at a time",
+        )
+    states = devices.state_for(conductances.detach().double(), spec.reference_voltage)
+    numbered = NumberedDevice(devices, states.expand(conductances.shape))
+    return cell_law(spec, numbered), numbered.numbers
+
+
+def cell_law(spec: TileSpec, device: Device | NumberedDevice | None = None) -> CellLaw:
     """The cell of a tile, where it is one of two terminals.
+
+    Args:
+        device: its memristor; None: that of the spec.
 
     Raises:
         NotAvailable: a cell that only its SPICE circuit knows.
     """
     cell, kelvin = spec.cell, spec.temperature
     if isinstance(cell, Device):
-        return DeviceLaw(cell, kelvin)
+        return DeviceLaw(device or cell, kelvin)
     if isinstance(cell, SelectorCell) and isinstance(cell.selector, ExponentialSelector):
-        return SeriesLaw(cell.device, Barrier(cell.selector), kelvin)
+        return SeriesLaw(device or cell.device, Barrier(cell.selector), kelvin)
     if isinstance(cell, TransistorCell) and kelvin == ROOM_TEMPERATURE:
-        return SeriesLaw(cell.device, Channel(cell.transistor, cell.gate_voltage))
+        return SeriesLaw(device or cell.device, Channel(cell.transistor, cell.gate_voltage))
     raise NotAvailable(
         f"{spec.cell.model} cells: known to the SPICE circuit only",
         hint="Run this tile on SpiceTile, or characterize it.",

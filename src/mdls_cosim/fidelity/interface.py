@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mdls_cosim.devices import Device
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.fidelity.products import Products, Term
@@ -23,25 +24,40 @@ class TileModel(ABC):
     any_circuit: ClassVar[bool] = False
     """True where cells, drive and sense side may be whatever a TileSpec can say."""
 
-    def program(self, conductances: Float[Tensor, "*tiles rows cols"]) -> Programmed:
+    takes_devices: ClassVar[bool] = False
+    """True where the device may differ from cell to cell in the shape of its I-V curve; then `_program` takes them."""
+
+    def program(self, conductances: Float[Tensor, "*tiles rows cols"], devices: Device | None = None) -> Programmed:
         """Sets the cells of any number of tiles; the expensive step, once per programming.
 
         Args:
             conductances: (*tiles, rows, cols) [S], I/V of the device at `spec.reference_voltage`.
+            devices: the memristor of every cell, a population (`Device.varied`) whose parameters broadcast to the
+                conductances; None: that of the spec in all cells.
 
         Raises:
             InputError: the wrong shape; a conductance that is negative, not finite, or of no state of the device.
-            NotAvailable: a tile that only its SPICE circuit can describe, on any rung but that one.
+            NotAvailable: a tile that only its SPICE circuit can describe, on any rung but that one; devices that
+                differ, on a rung that knows one device.
         """
-        self.check(conductances)
-        return self._program(conductances)
+        self.check(conductances, devices)
+        return self._programmed(conductances, devices)
 
-    def check(self, conductances: Tensor) -> None:
+    def _programmed(self, conductances: Tensor, devices: Device | None) -> Programmed:
+        if devices is None:
+            return self._program(conductances)
+        return self._program(conductances, devices)  # pyright: ignore[reportCallIssue]
+
+    def check(self, conductances: Tensor, devices: Device | None = None) -> None:
         """What `program` raises, without programming."""
+        if devices is not None and not self.takes_devices:
+            raise NotAvailable(
+                f"devices that differ from cell to cell on {type(self).__name__}", hint="Take NodalTile (rung nodal)."
+            )
         check_conductances(self.spec, conductances)
         if not self.any_circuit:
             cell_law(self.spec)
-        if self.spec.device is not None:
+        if self.spec.device is not None and devices is None:
             self.spec.device.check_range(conductances, self.spec.reference_voltage)
 
     @abstractmethod

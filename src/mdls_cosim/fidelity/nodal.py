@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mdls_cosim.devices import ROOM_TEMPERATURE
+from mdls_cosim.devices import ROOM_TEMPERATURE, Device
 from mdls_cosim.errors import InputError, NotAvailable
-from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.fidelity.cell_law import cell_law, law_and_states
 from mdls_cosim.fidelity.elimination import Wires, factorise
 from mdls_cosim.fidelity.interface import Programmed, TileModel, check_voltages
 from mdls_cosim.fidelity.krylov import Room
@@ -70,14 +70,16 @@ class NodalTile(TileModel):
         self.tolerance = tolerance
         self.precision = precision
 
-    def program(self, conductances: Tensor) -> ProgrammedNodal:
-        """As `TileModel.program`; of ohmic cells the result has `effective_conductances`."""
-        self.check(conductances)
-        return self._program(conductances)
+    takes_devices: ClassVar[bool] = True
 
-    def _program(self, conductances: Tensor) -> ProgrammedNodal:
-        if not cell_law(self.spec).linear:
-            return _solved_by_steps(self.spec, conductances, self.tolerance)
+    def program(self, conductances: Tensor, devices: Device | None = None) -> ProgrammedNodal:
+        """As `TileModel.program`; of ohmic cells the result has `effective_conductances`."""
+        self.check(conductances, devices)
+        return self._program(conductances, devices)
+
+    def _program(self, conductances: Tensor, devices: Device | None = None) -> ProgrammedNodal:
+        if devices is not None or not cell_law(self.spec).linear:
+            return _solved_by_steps(self.spec, conductances, self.tolerance, devices)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         return _Linear(self.spec, conductances, self.tolerance, dtype)
 
@@ -85,13 +87,11 @@ class NodalTile(TileModel):
 class ProgrammedNodal(Programmed):
     """Tiles with their cells set, solved exactly."""
 
-    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float, devices: Device | None = None) -> None:
         super().__init__(spec, conductances)
         self.tolerance = tolerance
         self._wires = Wires.of(spec)
-        self._law = cell_law(spec)
-        assert spec.device is not None  # a cell with a law has a memristor
-        self._states = spec.device.state_for(conductances.double(), spec.reference_voltage)
+        self._law, self._states = law_and_states(spec, conductances, devices)
         # Behind an amplifier of finite gain -v_out/R_f falls short of the column's current.
         self._gain = 1.0 if spec.amplifier is None else spec.amplifier.sensed_share
 
@@ -205,8 +205,8 @@ class _Linear(ProgrammedNodal):
 
 
 class _Nonlinear(ProgrammedNodal):
-    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
-        super().__init__(spec, conductances, tolerance)
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float, devices: Device | None = None) -> None:
+        super().__init__(spec, conductances, tolerance, devices)
         self._lines = Lines.of(self._wires, spec.rows, spec.cols, self._states)
 
     def _currents(self, voltages: Tensor) -> Tensor:
@@ -272,8 +272,8 @@ class _Nonlinear(ProgrammedNodal):
 class _OnUnequalLines(ProgrammedNodal):
     """Factorised for every input and step: what `line_modes` makes use of, lines that are alike, is not there."""
 
-    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float) -> None:
-        super().__init__(spec, conductances, tolerance)
+    def __init__(self, spec: TileSpec, conductances: Tensor, tolerance: float, devices: Device | None = None) -> None:
+        super().__init__(spec, conductances, tolerance, devices)
         if self._wires.far_driver is not None:
             raise NotAvailable(
                 "voltages of cells, and cells that are not ohmic, on lines that differ and are driven at both ends",
@@ -329,8 +329,10 @@ def _conducting(cells: Tensor, spec: TileSpec) -> tuple[int, int]:
     return first, end
 
 
-def _solved_by_steps(spec: TileSpec, conductances: Tensor, tolerance: float) -> ProgrammedNodal:
-    return (_Nonlinear if spec.equal_lines else _OnUnequalLines)(spec, conductances, tolerance)
+def _solved_by_steps(
+    spec: TileSpec, conductances: Tensor, tolerance: float, devices: Device | None = None
+) -> ProgrammedNodal:
+    return (_Nonlinear if spec.equal_lines else _OnUnequalLines)(spec, conductances, tolerance, devices)
 
 
 def _batch_first(cell_voltages: Tensor) -> Tensor:

@@ -161,6 +161,12 @@ def audit(
     layers = analog_layers(model)
     if not layers:
         raise InputError("the model has no analog layers to audit", hint="convert it first")
+    for name, layer in layers.items():
+        if layer.hardware.acting.spreads_shape:
+            raise NotAvailable(
+                f"an audit of a spread of device parameters that changes the shape of I-V curves (layer {name})",
+                hint="The circuit of a tile has one device for all cells: leave that device_to_device out",
+            )
     for name, value in (("samples", samples), ("tiles", tiles)):
         if value is not None and value < 1:
             raise InputError("an audit needs at least one", where=name, value=value, limit="1 or more")
@@ -232,6 +238,7 @@ def truth_spec(layer: AnalogLayer) -> TileSpec:
     """The circuit that the layer stands for: that of a surrogate's own data, where it knows it."""
     spec = layer.hardware.spec
     circuit = _like(getattr(layer.hardware.tile, "reference_spec", None) or spec, spec)
+    circuit = layer.hardware.read_spec(circuit)
     kelvin = layer.moment.temperature
     return circuit if kelvin is None else circuit.replace(temperature=kelvin)
 

@@ -97,6 +97,9 @@ class ConversionReport:
     unranged: tuple[str, ...] = ()
     """Converted layers whose converters have no range after the calibration: nothing, or only zeros, reached them. They
     take their range from the first input that is not zero."""
+    cells: tuple[str, ...] = ()
+    """Of each kind of cell on the converted layers: effects of a parameter set that act, those that are left out, the
+    lifetime of the state, and warnings."""
     digital_products: tuple[str, ...] = ()
     """Weights that the model itself multiplied by in the calibration, past any layer: such products are digital."""
 
@@ -138,6 +141,7 @@ class ConversionReport:
                 "skipped",
                 *_table([(layer.name or "(model)", layer.kind, layer.reason) for layer in self.skipped]),
             ]
+        lines += self.cells
         if self.unread:
             names = ", ".join(name or "(model)" for name in self.unread)
             lines.append(f"converted and never read in the calibration: {names}")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mdls_cosim.analog import AnalogLayer, Composite, Hardware
+from mdls_cosim.analog.cell_lines import cell_lines
 from mdls_cosim.analog.composite import layer_seed, replace_modules
 from mdls_cosim.analog.plain_attributes import plain_attributes
 from mdls_cosim.errors import ConversionWarning
@@ -87,6 +88,7 @@ def convert(
         calibrated=calibration is not None and all(layer.calibrated for layer in converted.values()),
         unread=tuple(name for name, layer in converted.items() if calibration is not None and not layer.counters.reads),
         unranged=tuple(name for name, layer in converted.items() if calibration is not None and not layer.calibrated),
+        cells=tuple(dict.fromkeys(line for layer in converted.values() for line in cell_lines(layer.hardware))),
         digital_products=tuple(products.found),
     )
     return whole[0], report

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mdls_cosim.devices import Device
 from mdls_cosim.errors import InputError
-from mdls_cosim.fidelity.cell_law import CellLaw, cell_law
+from mdls_cosim.fidelity.cell_law import CellLaw, law_and_states
 from mdls_cosim.fidelity.elimination import Wires, factorise, mirror
 from mdls_cosim.fidelity.interface import check_conductances, check_voltages
 from mdls_cosim.tiles import TileSpec
@@ -41,17 +42,26 @@ class CurrentNoise:
         conductances: (*tiles, rows, cols) [S].
         spread: of every cell's current, a share of it; broadcasts with the conductances.
         largest_voltage: of the rows, of either sign [V]; beyond it the interpolation does not hold.
+        devices: the memristor of every cell, where they differ (`TileModel.program`).
 
     Raises:
         InputError: conductances of another shape or that no cell has; a spread below zero, not finite or of another
             shape; a largest voltage that is not above zero.
     """
 
-    def __init__(self, spec: TileSpec, conductances: Tensor, spread: Tensor | float, largest_voltage: float) -> None:
+    def __init__(
+        self,
+        spec: TileSpec,
+        conductances: Tensor,
+        spread: Tensor | float,
+        largest_voltage: float,
+        devices: Device | None = None,
+    ) -> None:
         check_conductances(spec, conductances)
-        law, wires = cell_law(spec), Wires.of(spec)
-        assert spec.device is not None  # a cell with a law has a memristor
-        spec.device.check_range(conductances, spec.reference_voltage)
+        wires = Wires.of(spec)
+        if spec.device is not None and devices is None:
+            spec.device.check_range(conductances, spec.reference_voltage)
+        law, states = law_and_states(spec, conductances, devices)
         given = torch.as_tensor(spread, dtype=torch.float64, device=conductances.device)
         try:
             torch.broadcast_shapes(given.shape, conductances.shape)
@@ -66,7 +76,6 @@ class CurrentNoise:
             raise InputError("a spread of the cells", value=float(given.min()), limit="0 or more, finite")
         if not (0 < largest_voltage < math.inf):
             raise InputError("largest_voltage", value=f"{largest_voltage} V", limit="above 0 V, finite")
-        states = spec.device.state_for(conductances.double(), spec.reference_voltage)
         # Chebyshev's points: what is interpolated at them is nowhere far off between.
         angles = math.pi * (torch.arange(_NODES, dtype=torch.float64, device=conductances.device) + 0.5) / _NODES
         nodes = largest_voltage * angles.cos()

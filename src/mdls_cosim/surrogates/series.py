@@ -33,7 +33,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.devices import Device
+from mdls_cosim.fidelity.cell_law import law_and_states
 from mdls_cosim.fidelity.elimination import Sweep, Wires, factorise, mirror
 from mdls_cosim.fidelity.interface import check_voltages
 from mdls_cosim.fidelity.products import Products, Term
@@ -71,8 +72,10 @@ class SeriesSurrogate(Surrogate):
     kind: ClassVar[str] = "series_2"
     forms: ClassVar[Mapping[str, int]] = {**{name: len(values) for name, values in START.items()}, "amplitude": 1}
 
-    def _program(self, conductances: Tensor) -> ProgrammedSurrogate:
-        return _ProgrammedSeries(self, conductances)
+    takes_devices: ClassVar[bool] = True
+
+    def _program(self, conductances: Tensor, devices: Device | None = None) -> ProgrammedSurrogate:
+        return _ProgrammedSeries(self, conductances, devices)
 
 
 class Terms:
@@ -88,10 +91,8 @@ class Terms:
         squares: q_2 and q_3.
     """
 
-    def __init__(self, spec: TileSpec, conductances: Tensor, amplitude: float) -> None:
-        law = cell_law(spec)
-        assert spec.device is not None  # else there is no law
-        states = spec.device.state_for(conductances.double(), spec.reference_voltage)
+    def __init__(self, spec: TileSpec, conductances: Tensor, amplitude: float, devices: Device | None = None) -> None:
+        law, states = law_and_states(spec, conductances, devices)
         cell = cell_series(law, states, amplitude)
         self.even = any(bool(cell[order - 1].any()) for order in (2, 4))
         self._amplitude = amplitude
@@ -240,9 +241,10 @@ def _responses(sweep: Sweep) -> tuple[Tensor, Tensor]:
 
 
 class _ProgrammedSeries(ProgrammedSurrogate):
-    def __init__(self, surrogate: SeriesSurrogate, conductances: Tensor) -> None:
+    def __init__(self, surrogate: SeriesSurrogate, conductances: Tensor, devices: Device | None = None) -> None:
         amplitude = surrogate.coefficients["amplitude"][0]
-        terms = Terms(surrogate.spec, conductances, amplitude)
+        terms = Terms(surrogate.spec, conductances, amplitude, devices)
+        self._devices = devices
         super().__init__(surrogate, conductances, own_shares=terms.alpha)
         self._all = terms.products(surrogate.coefficients)
         self._amplitude = amplitude
@@ -277,5 +279,7 @@ class _ProgrammedSeries(ProgrammedSurrogate):
         currents = self._series(voltages)
         self.watch(voltages, currents if self._gain is None else self._gain * currents, largest)
         if self._power is None or (torch.is_grad_enabled() and self.conductances.requires_grad):
-            self._power = SeriesPower(self.spec, self.conductances, self._amplitude, self._shares, self._effective)
+            self._power = SeriesPower(
+                self.spec, self.conductances, self._amplitude, self._shares, self._effective, self._devices
+            )
         return self._power(voltages, currents)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.devices import Device
+from mdls_cosim.fidelity.cell_law import law_and_states
 from mdls_cosim.fidelity.elimination import Wires
 from mdls_cosim.fidelity.nested import drawn_conductances
 from mdls_cosim.surrogates.cell_series import ORDER, cell_series, driven_series
@@ -28,14 +29,19 @@ class SeriesPower:
         amplitude: largest cell voltage of either sign [V], for the series of the cells.
         alpha: share of each row's voltage over its cells in the linear tile.
         effective: W of the linear tile, (*tiles, rows, cols) [S].
+        devices: the memristor of every cell, where they differ.
     """
 
     def __init__(
-        self, spec: TileSpec, conductances: Tensor, amplitude: float, alpha: Tensor, effective: Tensor
+        self,
+        spec: TileSpec,
+        conductances: Tensor,
+        amplitude: float,
+        alpha: Tensor,
+        effective: Tensor,
+        devices: Device | None = None,
     ) -> None:
-        assert spec.device is not None  # who has a series has a device
-        states = spec.device.state_for(conductances.double(), spec.reference_voltage)
-        cell = cell_series(cell_law(spec), states, amplitude)
+        cell = cell_series(*law_and_states(spec, conductances, devices), amplitude)
         wires = Wires.of(spec)
         excess, _ = driven_series(cell, alpha)
         rise = wires.mean_rise(spec.rows, alpha)

@@ -14,6 +14,8 @@ from mdls_cosim.devices.variability.drift import Drift, LogExponent
 from mdls_cosim.devices.variability.effect import Effect, Outcome, ProgrammingEffect, ReadingEffect
 from mdls_cosim.devices.variability.endurance import Endurance
 from mdls_cosim.devices.variability.finite_states import FiniteStates
+from mdls_cosim.devices.variability.own_motion import OwnRetention, ReadDisturb
+from mdls_cosim.devices.variability.population import Cells, Population
 from mdls_cosim.devices.variability.programming_error import ProgrammingError
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.devices.variability.read_noise import Flicker, ReadNoise
@@ -25,6 +27,7 @@ from mdls_cosim.devices.variability.variability import AnyEffect, Variability
 __all__ = [
     "AnyDistribution",
     "AnyEffect",
+    "Cells",
     "CycleToCycle",
     "DeviceToDevice",
     "Drift",
@@ -37,11 +40,14 @@ __all__ = [
     "Lognormal",
     "Normal",
     "Outcome",
+    "OwnRetention",
     "PolynomialSpread",
+    "Population",
     "ProgrammingEffect",
     "ProgrammingError",
     "RandomTelegraphNoise",
     "Randomness",
+    "ReadDisturb",
     "ReadNoise",
     "ReadingEffect",
     "Retention",

@@ -18,7 +18,8 @@ class CycleToCycle(Effect):
         dG = f dG              quantity = "step": of a pulse response
 
     Cycles are independent of each other: slow wandering of a device is left out. Lognormal switching times are what
-    TiO2 devices show: Medeiros-Ribeiro et al., 10.1088/0957-4484/22/9/095702.
+    TiO2 devices show: Medeiros-Ribeiro et al., 10.1088/0957-4484/22/9/095702. In a network a speed acts on
+    `OwnRetention` and `ReadDisturb`, every programming being cycle 0; steps of pulses do not occur there.
     """
 
     effect: Literal["cycle_to_cycle"] = "cycle_to_cycle"

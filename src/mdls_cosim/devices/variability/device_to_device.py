@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.distributions import AnyDistribution, PolynomialSpread
-from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect, clipped
+from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect
 from mdls_cosim.devices.variability.randomness import Randomness, moved
 from mdls_cosim.errors import ConfigError
 
@@ -22,9 +22,11 @@ class DeviceToDevice(ProgrammingEffect):
         G = G f        or    G = G + sigma(G) n  for a polynomial        parameter = "conductance"
         p = p_nominal f                                                  any other: a parameter
 
-    A spread of the conductance is for writes without verify; a verify loop leaves `ProgrammingError` instead. A spread
-    of parameters makes a population for `Device.varied`. Every effect spreads one quantity, independently of others:
-    correlations between parameters are left out, and nothing checks a parameter's bounds (R_on below R_off).
+    Both are for writes without verify: the state of a cell is chosen for the nominal device, and its conductance is
+    that of the actual one in this state. A verify loop corrects both, within the range of the actual device, and leaves
+    a `ProgrammingError` instead. A spread of a parameter also acts on the shape of the I-V curve and on the motion of
+    the state. Every effect spreads one quantity, independently of others: correlations between parameters are left
+    out, and nothing checks a parameter's bounds (R_on below R_off).
     """
 
     effect: Literal["device_to_device"] = "device_to_device"
@@ -59,5 +61,5 @@ class DeviceToDevice(ProgrammingEffect):
         shape = tuple(conductances.shape)
         if isinstance(self.distribution, PolynomialSpread):
             spread = self.distribution.sigma(conductances) * moved(randomness.normal(shape), conductances)
-            return clipped(conductances + spread, 0.0, None, "clipped")
+            return programming.held(conductances + spread, 0.0, None)
         return Outcome(conductances * moved(self.distribution.factors(randomness, shape), conductances), {})

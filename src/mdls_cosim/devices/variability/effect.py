@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from array_api_compat import array_namespace
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, exp
 from mdls_cosim.devices.variability.randomness import Randomness
+
+if TYPE_CHECKING:
+    from mdls_cosim.devices.variability.population import Population
 
 
 class Outcome(NamedTuple):
@@ -32,6 +35,16 @@ class Programming:
     """Switching cycles that the cells have behind them; a number, or an array of the cells' shape."""
     number: int
     """Which write it is: a spread that is drawn anew at every write depends on it."""
+    population: Population | None = None
+    """The devices in the cells; None where they are not known."""
+
+    def held(self, conductances: Array, lowest: float, highest: float | None) -> Outcome:
+        """`conductances` [S] within these bounds and those of the devices; cells beyond count once, as "clipped"."""
+        xp = array_namespace(conductances)
+        held = xp.clip(conductances, min=lowest, max=highest)
+        if self.population is not None:
+            held = self.population.held(held).conductances
+        return Outcome(held, counted("clipped", held != conductances))
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,10 @@ class Reading:
     """[K]."""
     number: int | None
     """Which read it is: noise is drawn anew at every read; None: what reads scatter about."""
+    population: Population | None = None
+    """The devices in the cells; None where they are not known."""
+    speed: Any = 1.0
+    """Factor of the rate of the state: 1.0, or an array of the cells' shape."""
 
 
 class Effect(Config, ABC):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.distributions import PositiveConductance, SignedConductance, polynomial_sigma
-from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect, clipped
+from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect
 from mdls_cosim.devices.variability.randomness import Randomness, moved
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Conductance
@@ -56,7 +56,7 @@ class ProgrammingError(ProgrammingEffect):
         for name, sigma in self._sigmas(conductances):
             draws = randomness.stream(programming.number, name).normal(tuple(conductances.shape))
             written = written + sigma * moved(draws, conductances)
-        return clipped(written, self.minimum, self.maximum, "clipped")
+        return programming.held(written, self.minimum, self.maximum)
 
     def _sigmas(self, conductances: Array) -> list[tuple[str, Array]]:
         """The standard deviations [S] that are not zero, by name."""

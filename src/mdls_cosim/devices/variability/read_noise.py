@@ -60,7 +60,7 @@ class ReadNoise(ReadingEffect):
     flicker: Flicker | None = None
     """1/f noise; None: none."""
 
-    stage: ClassVar[int] = 9
+    stage: ClassVar[int] = 11
 
     def read(self, conductances: Array, randomness: Randomness, reading: Reading) -> Array:
         if reading.number is None:

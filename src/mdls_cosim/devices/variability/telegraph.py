@@ -46,7 +46,7 @@ class RandomTelegraphNoise(ReadingEffect):
     activation_energy: Energy = 0.0
     """Of both times [J], in text "0.5 eV"."""
 
-    stage: ClassVar[int] = 8
+    stage: ClassVar[int] = 10
 
     @property
     def occupancy(self) -> float:
