@@ -27,13 +27,13 @@ FORGETFUL = MetastableSwitch(parameters="knowm_sdc_m1_5k")
 def by_scipy(
     device: DynamicDevice, conductance: float, voltage: float, duration: float, kelvin: float = 300.0
 ) -> float:
-    """The conductance after `duration` at constant voltage, by an implicit method at a tolerance of 1e-10."""
+    """The conductance after `duration` at constant voltage, to a tolerance of 1e-9."""
 
     def rate(_time: float, state: np.ndarray) -> np.ndarray:
         return device.state_rate(np.full(1, voltage), np.clip(state, 0.0, 1.0), kelvin)
 
     start = np.atleast_1d(device.state_for(np.asarray(conductance)))
-    found = solve_ivp(rate, (0.0, duration), start, method="Radau", rtol=1e-9, atol=1e-12)
+    found = solve_ivp(rate, (0.0, duration), start, method="LSODA", rtol=1e-9, atol=1e-12)
     assert found.success
     return float(device.conductance(np.clip(found.y[:, -1], 0.0, 1.0))[0])
 
@@ -65,7 +65,7 @@ def test_retention_at_rest(duration: float, kelvin: float):
     ids=lambda each: getattr(each, "spice_model", str(each)),
 )
 def test_reads_disturb(device: DynamicDevice, voltage: float, reads: float):
-    cells = cells_between(device, 4)
+    cells = cells_between(device, 3)
     effect = ReadDisturb(reads=reads, read_time=1e-6, voltage=voltage)
     found = Variability(effects=(effect,)).at(cells, device.conductance_range(), 1, cells=Cells(device))
     expected = [by_scipy(device, cell, voltage, reads * 1e-6) for cell in cells]
@@ -141,11 +141,11 @@ def test_a_layer_forgets(rung: str):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         layer = AnalogLinear(4, 2, bias=False, hardware=given, dtype=torch.float64)
-    cells = layer.conductances.flatten().tolist()
+    cells = layer.conductances.flatten().tolist()[::7]
     for time, kelvin in ((1e-3, None), (10.0, 330.0)):
         layer.read_at(Moment(time, kelvin))
         expected = [by_scipy(FORGETFUL, cell, 0.0, time, kelvin or 300.0) for cell in cells]
-        np.testing.assert_allclose(layer.present_conductances().flatten().numpy(), expected, rtol=1e-5)
+        np.testing.assert_allclose(layer.present_conductances().flatten().numpy()[::7], expected, rtol=1e-5)
     # After ten seconds all cells are alike: the pairs subtract to nothing.
     assert float(layer(torch.ones(1, 4, dtype=torch.float64)).abs().max()) < 1e-6
 
