@@ -18,6 +18,10 @@ from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Duration, Voltage
 
 
+_TOLERANCE = 1e-8
+"""Of each step of the integration, relative to the state: near an end a conductance may follow its state steeply."""
+
+
 class OwnMotion(ReadingEffect):
     """The device's own rate equation at a constant voltage.
 
@@ -68,6 +72,8 @@ class OwnMotion(ReadingEffect):
             duration,
             temperature=reading.temperature,
             speed=speed,
+            relative_tolerance=_TOLERANCE,
+            absolute_tolerance=_TOLERANCE / 100,
         )
         found = device.conductance(after, voltage)
         # What does not move keeps its conductance to the last bit.
