@@ -17,7 +17,6 @@ from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Duration, Voltage
 
-
 _TOLERANCE = 1e-8
 """Of each step of the integration, relative to the state: near an end a conductance may follow its state steeply."""
 
