@@ -113,7 +113,7 @@ class Hardware(Config):
         self.weight_mapping.outputs_per_tile(self.spec.cols)
         if "variability" not in self.model_fields_set and (of_set := self._variability_of_set()) is not None:
             # Not through a field, so that it stays a default, which another tile may change.
-            self.__dict__["variability"] = of_set
+            object.__setattr__(self, "variability", of_set)
         _ = self.acting  # refuses what cannot act
         if self.accumulator.bits is not None and isinstance(self.adc, IdealAdc):
             raise ConfigError(

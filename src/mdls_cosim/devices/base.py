@@ -210,7 +210,7 @@ class Device(Config, ABC):
         device = handler(data)
         if isinstance(data, Mapping) and "parameters" in data:
             path = parameter_path(data["parameters"], (info.context or {}).get("folder", ""))
-            device.__dict__[_PARAMETER_SET] = str(path)
+            object.__setattr__(device, _PARAMETER_SET, str(path))
         return device
 
     @model_validator(mode="before")

@@ -93,8 +93,8 @@ class Variability(Config):
         of_set = cls.from_parameters(data["parameters"], (info.context or {}).get("folder", "")).effects
         kept = [effect for effect in of_set if effect.stream_name not in named]
         # In place: `handler` has filled the object that is being constructed.
-        own.__dict__["effects"] = (*kept, *own.effects)
-        own.__dict__[_FROM_SET] = frozenset(effect.stream_name for effect in kept)
+        object.__setattr__(own, "effects", (*kept, *own.effects))
+        object.__setattr__(own, _FROM_SET, frozenset(effect.stream_name for effect in kept))
         return own
 
     @model_validator(mode="after")
@@ -124,13 +124,13 @@ class Variability(Config):
                 hint="Sets of the package that have one are listed in docs/variability.md",
             )
         found = cls.from_text_dict(table, f"{name}: variability", folder)
-        found.__dict__[_FROM_SET] = frozenset(effect.stream_name for effect in found.effects)
+        object.__setattr__(found, _FROM_SET, frozenset(effect.stream_name for effect in found.effects))
         return found
 
     def lenient(self) -> Self:
         """The same effects as if they came from a parameter set: where one cannot act it is left out, not refused."""
         found = type(self)(effects=self.effects)
-        found.__dict__[_FROM_SET] = frozenset(effect.stream_name for effect in self.effects)
+        object.__setattr__(found, _FROM_SET, frozenset(effect.stream_name for effect in self.effects))
         return found
 
     @property
