@@ -77,6 +77,10 @@ class ConversionWarning(UserWarning):
     """A conversion of a network that leaves out what was probably meant to be on tiles."""
 
 
+class IgnoredChangeWarning(UserWarning):
+    """A change of a converted model, or a training of it, that its reads do not follow."""
+
+
 class ConvergenceError(MdlsError):
     """An iteration that did not reach its tolerance; `failed` lists the indices of the inputs it failed for."""
 

@@ -62,6 +62,21 @@ class AnalogMultiheadAttention(Composite):
         self.bias_k: nn.Parameter | None = digital.bias_k
         self.bias_v: nn.Parameter | None = digital.bias_v
 
+    def _parameter(self, name: str) -> tuple[nn.Module, str] | None:
+        layer = self._modules.get(name.removesuffix("_weight")) if name.endswith("_proj_weight") else None
+        return None if layer is None else (layer, "weight")
+
+    @property
+    def in_proj_weight(self) -> Tensor:
+        """W_q, W_k and W_v on top of each other: a copy, to be read."""
+        return torch.cat([part.weight for part in (self.q_proj, self.k_proj, self.v_proj)])  # pyright: ignore
+
+    @property
+    def in_proj_bias(self) -> Tensor | None:
+        """b_q, b_k and b_v, as `in_proj_weight`."""
+        biases: list[Any] = [part.bias for part in (self.q_proj, self.k_proj, self.v_proj)]
+        return None if biases[0] is None else torch.cat(biases)
+
     def forward(
         self,
         query: Tensor,
@@ -214,23 +229,19 @@ class AnalogTransformerEncoderLayer(Composite):
     ) -> Tensor:
         """As torch's."""
 
-        def attended(x: Tensor) -> Tensor:
-            found, _ = self.self_attn(
-                x,
-                x,
-                x,
-                attn_mask=src_mask,
-                key_padding_mask=src_key_padding_mask,
-                need_weights=False,
-                is_causal=is_causal,
-            )
-            return self.dropout1(found)
-
-        def fed_forward(x: Tensor) -> Tensor:
-            return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
-
         if self.norm_first:
-            x = src + attended(self.norm1(src))
-            return x + fed_forward(self.norm2(x))
-        x = self.norm1(src + attended(src))
-        return self.norm2(x + fed_forward(x))
+            x = src + self._sa_block(self.norm1(src), src_mask, src_key_padding_mask, is_causal)
+            return x + self._ff_block(self.norm2(x))
+        x = self.norm1(src + self._sa_block(src, src_mask, src_key_padding_mask, is_causal))
+        return self.norm2(x + self._ff_block(x))
+
+    def _sa_block(
+        self, x: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        """Attention and its dropout; torch's name of it, which users' code replaces."""
+        masks = {"attn_mask": attn_mask, "key_padding_mask": key_padding_mask}
+        return self.dropout1(self.self_attn(x, x, x, need_weights=False, is_causal=is_causal, **masks)[0])
+
+    def _ff_block(self, x: Tensor) -> Tensor:
+        """Both linear layers and their dropout; torch's name of it."""
+        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))

@@ -76,6 +76,21 @@ class Composite(nn.Module):
         """Takes over options and parts; matrices as `nn.Linear`."""
         raise NotImplementedError
 
+    def _parameter(self, name: str) -> tuple[nn.Module, str] | None:
+        """The layer, and its parameter, that holds what torch's module calls `name`; None: there is none."""
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._parameter(name) if not name.startswith("_") else None
+        return super().__getattr__(name) if found is None else getattr(*found)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        found = self._parameter(name) if "_modules" in self.__dict__ else None
+        if found is None:
+            super().__setattr__(name, value)
+        else:
+            setattr(*found, value)
+
     @property
     def where(self) -> str:
         """The module in a message: its name in the model, where it has one, and its class."""

@@ -27,6 +27,7 @@ class _Sliding(AnalogLayer):
 
     digital_kind: ClassVar[Any]
     window: Window
+    _FIXED = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 
     def __init__(self, hardware: Hardware, digital: Any, weight: Tensor) -> None:
         super().__init__(hardware, weight, digital.bias, digital.groups, math.prod(digital.kernel_size))

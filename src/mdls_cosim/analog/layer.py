@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdls_cosim.analog.adc import AdcErrors, full_scale_from
+from mdls_cosim.analog.changes import WeightRecord, warn_of_change, without_gradient
 from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import IdealDac, Read
 from mdls_cosim.analog.grouping import Grouping
@@ -27,7 +28,7 @@ from mdls_cosim.devices import ROOM_TEMPERATURE, Device
 from mdls_cosim.devices.variability import Outcome, Population, ReadNoise
 from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
-from mdls_cosim.errors import InputError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.fidelity import Programmed
 from mdls_cosim.fidelity.memory import keep_freed_memory
 from mdls_cosim.quantities import Quantity
@@ -94,6 +95,8 @@ class Chip:
     state: dict[str, Tensor]
     outcome: dict[str, int]
     moment: Moment
+    written: WeightRecord | None = None
+    """The weights that it was programmed to."""
 
 
 class _Tiles(NamedTuple):
@@ -165,6 +168,10 @@ class AnalogLayer(nn.Module, ABC):
     tally: Tensor
 
     _CORRECTION = ("gain", "shift", "reference_current", "zero_share")
+    _FIXED: ClassVar[tuple[str, ...]] = ()
+    """Attributes of torch's layer that the chip was laid out for."""
+    _keeps_weights: ClassVar[bool] = True
+    """Reads are of weights that were programmed before, not of those of the call."""
     _EXACT = ("conductances", "weight_scale", "input_peak", "current_peak", *_CORRECTION)
     _CHIP = ("conductances", "weight_scale", "rows_at", "columns_at", *_CORRECTION, "chip_seed")
 
@@ -179,6 +186,7 @@ class AnalogLayer(nn.Module, ABC):
         self.hardware = Hardware.checked(hardware)
         self.weight = _copied(weight)
         self.bias = None if bias is None else _copied(bias)
+        self._written: WeightRecord | None = None
         self.label = ""
         """Name of the layer in its converted model, for messages."""
         self.calibrating = False
@@ -287,7 +295,35 @@ class AnalogLayer(nn.Module, ABC):
         self.reference_current.zero_()
         self.zero_share.fill_(1.0)
         self.chip_seed.fill_(seed)
+        self._written = WeightRecord(self.weight) if self._keeps_weights else None
         self.read_at(Moment())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._check_change(name, value)
+        super().__setattr__(name, value)
+
+    def _check_change(self, name: str, value: Any) -> None:
+        """An error where an attribute of a programmed layer gets a value that the chip cannot follow."""
+        before = self.__dict__.get(name)
+        if name in self._FIXED and before is not None and value != before:
+            raise ConfigError(
+                f"{name} of a layer on tiles cannot be changed",
+                where=self.where,
+                value=value,
+                limit=before,
+                hint="change the float model and convert it anew",
+            )
+        if name == "hardware" and before is not None and value is not before:
+            self._check_move(Hardware.checked(value))
+        held = self._parameters.get(name) if "_parameters" in self.__dict__ else None
+        if held is not None and isinstance(value, Tensor) and value.shape != held.shape:
+            raise InputError(
+                f"the {name} of a layer on tiles keeps its shape",
+                where=self.where,
+                value=tuple(value.shape),
+                limit=tuple(held.shape),
+                hint="change the float model and convert it anew",
+            )
 
     @property
     def where(self) -> str:
@@ -434,7 +470,7 @@ class AnalogLayer(nn.Module, ABC):
     def chip(self) -> Chip:
         """A copy of what was programmed."""
         state = {name: getattr(self, name).clone() for name in self._CHIP}
-        return Chip(state, {**self.outcome, "weights": self.clipped_weights}, self.moment)
+        return Chip(state, {**self.outcome, "weights": self.clipped_weights}, self.moment, self._written)
 
     @torch.no_grad()
     def restore(self, chip: Chip) -> None:
@@ -443,6 +479,7 @@ class AnalogLayer(nn.Module, ABC):
             getattr(self, name).copy_(values)
         self.outcome = dict(chip.outcome)
         self.clipped_weights = self.outcome.pop("weights")
+        self._written = chip.written
         self.read_at(chip.moment)
 
     @property
@@ -468,6 +505,9 @@ class AnalogLayer(nn.Module, ABC):
         Raises:
             InputError: its tiles have another size, or its conductances and currents another meaning.
         """
+        self.hardware = hardware
+
+    def _check_move(self, hardware: Hardware) -> None:
         old, new = self.hardware.spec, hardware.spec
         if (old.rows, old.cols) != (new.rows, new.cols):
             raise InputError(
@@ -492,7 +532,6 @@ class AnalogLayer(nn.Module, ABC):
                 limit=f"group_tiles={self.hardware.group_tiles!r}",
                 hint="convert the model anew",
             )
-        self.hardware = hardware
 
     def reset_calibration(self) -> None:
         """Forgets the ranges of the converters; the next calibration, or else the next input, sets them."""
@@ -619,6 +658,9 @@ class AnalogLayer(nn.Module, ABC):
         # The sum of finite numbers may overflow; looking at each of them takes longer.
         if not bool(torch.isfinite(wide.detach().sum())) and not bool(torch.isfinite(wide.detach()).all()):
             raise InputError("the input is not finite", where=self.where)
+        if self._written is not None and self._written.changed(self.weight):
+            warn_of_change(self.where)
+            self._written = None  # once
         with torch.autocast(items.device.type, enabled=False):  # currents of microamperes do not fit half precision
             if self.calibrating or not self.calibrated:
                 self._calibrate(wide)
@@ -637,7 +679,7 @@ class AnalogLayer(nn.Module, ABC):
                     self._read(chunk, reading, decode, added, place)
             self._tell()
             results = results.movedim(reading.reader.vector_dim, 0)
-        return self._assemble(results, items).to(items.dtype)
+        return without_gradient(self._assemble(results, items).to(items.dtype), self.weight)
 
     def _chunks(self, items: Tensor, reader: Reader) -> Iterator[Tensor]:
         per_item = reader.held * self._vectors_per_item(items)
@@ -904,7 +946,10 @@ class AnalogLayer(nn.Module, ABC):
     def _apply(self, fn: Any, recurse: bool = True) -> AnalogLayer:
         # A change of the network's dtype must not touch the chip; a change of its place moves it.
         exact = {name: self._buffers[name] for name in self._EXACT}
+        known = self._written is not None and not self._written.changed(self.weight)
         super()._apply(fn, recurse)
+        if known:  # rounded to another dtype, or moved: the same weights
+            self._written = WeightRecord(self.weight)
         for name, before in exact.items():
             after = self._buffers[name]
             if before is not None and after is not None and after.dtype != before.dtype:
@@ -947,6 +992,8 @@ class AnalogLayer(nn.Module, ABC):
                 "hardware of the saved model",
             )
         super()._load_from_state_dict(state_dict, prefix, *arguments, **named)
+        if f"{prefix}conductances" in state_dict and f"{prefix}weight" in state_dict:
+            self._written = WeightRecord(self.weight)
         self._generators = {}  # another chip draws its noise from the beginning
 
     def by_output(self, each: Float[Tensor, " outputs"], empty: float) -> Tensor:

@@ -23,6 +23,8 @@ class AnalogLinear(AnalogLayer):
         digital: the layer whose weights to take; None: fresh ones, drawn as torch draws them.
     """
 
+    _FIXED = ("in_features", "out_features")
+
     def __init__(
         self,
         in_features: int,

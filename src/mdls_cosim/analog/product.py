@@ -53,6 +53,7 @@ class AnalogProduct(AnalogLayer):
     """
 
     _CHIP = ("seed",)
+    _keeps_weights = False
     _groups_may_share = False  # every matrix of a batch is written to tiles of its own
     _EXACT = (*AnalogLayer._EXACT, "weight")
 

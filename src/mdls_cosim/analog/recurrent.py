@@ -26,6 +26,12 @@ class _Recurrent(Composite):
     states: ClassVar[tuple[str, ...]] = ("hidden",)
     hidden_size: int
 
+    def _parameter(self, name: str) -> tuple[nn.Module, str] | None:
+        # weight_ih_l0: the weight of ih_l0.
+        part, _, of = name.partition("_")
+        layer = self._modules.get(of) if part in ("weight", "bias") else None
+        return None if layer is None else (layer, part)
+
     def _update(self, inputs: Tensor, hidden: Tensor, state: State) -> State:
         """The next state, of W_ih x + b_ih and W_hh h + b_hh."""
         raise NotImplementedError

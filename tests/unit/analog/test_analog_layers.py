@@ -378,6 +378,7 @@ def test_a_read_leaves_no_tensor_to_the_garbage_collector(cell):
     assert not left
 
 
+@pytest.mark.filterwarnings("ignore:weights on tiles get no gradient")  # backward() asks all leaves
 def test_first_read_in_inference_mode_does_not_spoil_gradients():
     layer = AnalogLinear.from_linear(linear(), FINE)
     x = normal(2, 12)

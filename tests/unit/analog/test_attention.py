@@ -158,6 +158,7 @@ def test_a_stack_of_analog_layers():
         assert encoder(x, nn.Transformer.generate_square_subsequent_mask(3)).shape == x.shape
 
 
+@pytest.mark.filterwarnings("ignore:weights on tiles get no gradient")  # backward() asks all leaves
 def test_gradients_reach_the_inputs_and_the_digital_parameters():
     digital = filled(nn.TransformerEncoderLayer(6, 2, 5, 0.0, dtype=torch.float64), 2)
     digital.self_attn.in_proj_weight.requires_grad_(False)

@@ -199,6 +199,7 @@ def test_matrix_times_vectors(case, batch, seed):
     assert_rounding_only(AnalogMatrix(weights.numpy(), case.hardware) @ x, weights @ x)
 
 
+@pytest.mark.filterwarnings("ignore:weights on tiles get no gradient")  # backward() asks all leaves
 @settings(deadline=None, max_examples=60)
 @given(cases(most_axes=2), st.sampled_from([0.0, 1.0]))
 def test_gradients_to_inputs_are_the_torch_layers(case, through_tiles):
@@ -431,6 +432,7 @@ def test_noise_is_the_seeds():
     assert not torch.equal(again(x), first)
 
 
+@pytest.mark.filterwarnings("ignore:the weights of")  # the restored chip is that of another layer's weights
 @pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("way", ["state_dict", "deepcopy", "restore"])
 def test_copies_of_permuted_chips(kind, way):

@@ -109,6 +109,7 @@ def test_with_converters_time_slices_and_groups(kind):
     assert layer.counters == tiles.counters
 
 
+@pytest.mark.filterwarnings("ignore:weights on tiles get no gradient")  # backward() asks all leaves
 def test_gradients_are_those_through_the_tiles():
     for kind in READERS:
         layer, x = layer_of(kind)
