@@ -1,7 +1,7 @@
 """Calibrate: from measured I-V loops, pulse trains, levels and drift to a parameter set, with its confidence."""
 
 from mdls_cosim.calibrate.agreement import Branch, States
-from mdls_cosim.calibrate.measurement import DriftTrace, LevelTable, Loop, Measurement, PulseTrain
+from mdls_cosim.calibrate.measurement import DriftTrace, EnduranceTable, LevelTable, Loop, Measurement, PulseTrain
 from mdls_cosim.calibrate.pulse_response import PulseLaw, PulseResponse
 from mdls_cosim.calibrate.reading import KINDS, MeasuredFile, MeasuredFiles, Setup, read_measurement
 from mdls_cosim.calibrate.result import Calibration, Ranked, Value
@@ -12,6 +12,7 @@ __all__ = [
     "Branch",
     "Calibration",
     "DriftTrace",
+    "EnduranceTable",
     "LevelTable",
     "Loop",
     "MeasuredFile",

@@ -162,7 +162,7 @@ def declared(text: str, where: str, strict: bool = True, unit: str | None = None
         other = RECIPROCAL.get(name)
         if other is None or not _converts(unit, other):
             raise ConfigError(error.what, where=where, value=unit, limit=error.limit) from None
-    return Column(name, unit)
+    return Column(name, _spelled(unit))
 
 
 def scale_of(column: Column) -> tuple[float, bool]:
@@ -184,11 +184,15 @@ def _converts(text: str, unit: str) -> bool:
 
 
 def _scale(text: str, unit: str) -> float:
-    """Value of one `text` in `unit`; spellings of instruments ("Volts", "KOhm", "sec") are understood."""
-    written = _WORDS.get(text.lower(), text).replace("Âµ", "µ").replace("Î¼", "µ")
-    written = re.sub(r"(?i)ohms?$", "ohm", written)
-    if written == "Kohm":
-        written = "kohm"
+    """Value of one `text` in `unit`."""
+    written = _spelled(text)
     if not _UNIT.fullmatch(written):
         raise ConfigError("an unknown unit", value=text)
     return parse_quantity(f"1 {written}", unit)
+
+
+def _spelled(text: str) -> str:
+    """A unit as quantities spell it, from the spelling of an instrument ("Volts", "KOhm", "sec")."""
+    written = _WORDS.get(text.lower(), text).replace("Âµ", "µ").replace("Î¼", "µ")
+    written = re.sub(r"(?i)ohms?$", "ohm", written)
+    return "kohm" if written == "Kohm" else written

@@ -13,7 +13,7 @@ from mdls_cosim.calibrate.fit_progress import Meter, Progress
 from mdls_cosim.calibrate.loop_fit import LoopFit
 from mdls_cosim.calibrate.loop_problem import LoopProblem, Prepared
 from mdls_cosim.calibrate.loop_report import report_fit
-from mdls_cosim.calibrate.measurement import Loop
+from mdls_cosim.calibrate.measurement import Loop, names_of
 from mdls_cosim.calibrate.search import explore, refine
 from mdls_cosim.calibrate.set_up import SetUp, scales_of
 from mdls_cosim.calibrate.spaces import Space, search_spaces
@@ -73,11 +73,10 @@ def fit_loops(
     _check(loops, held_out, series_resistance)
     hysteresis = [switching(loop) for loop in loops]
     if not any(each.present for each in hysteresis):
+        what, value, hint = max(hysteresis, key=lambda each: abs(each.opening)).refusal()
         raise InputError(
-            "a loop that does not switch", where=", ".join(loop.name for loop in loops),
-            value=f"hysteresis of {max(abs(each.opening) for each in hysteresis):.2%} of current range x voltage range",
-            limit="0.3 %, and six times what noise makes",
-            hint="Measure with a larger amplitude, or longer",
+            what, where=names_of(loops), value=value, limit="a loop that opens on one side and closes on the other",
+            hint=hint,
         )  # fmt: skip
     sign = 1 if sum(each.opening for each in hysteresis) > 0 else -1
     scales = scales_of(loops, None if series_resistance == "fit" else series_resistance)

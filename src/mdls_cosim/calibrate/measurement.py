@@ -1,4 +1,4 @@
-"""What was measured: loops, pulse trains, tables of levels, drift traces. SI arrays with what must be known of them."""
+"""Measurements: loops, pulse trains, tables of levels, drift traces, endurance. SI arrays and how they were made."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ class Loop:
     """Of a periodic drive [s], where it is known."""
     follows: str | None = None
     """Name of the loop whose last state is the first of this one, where they are cycles of one measurement."""
+    limited: np.ndarray | None = None
+    """(3, points left out) times [s], voltages [V] and currents [A] at a compliance limit; None: no point is."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the file, for the reader."""
     content_hash: str = ""
     """Of the file, "sha256:…"."""
 
@@ -103,6 +107,7 @@ class PulseTrain:
     unit: str = "S"
     """"S", or "" for conductances given as a share of the range."""
     content_hash: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = np.atleast_2d(np.asarray(self.conductances, dtype=np.float64))
@@ -130,6 +135,7 @@ class LevelTable:
     targets: np.ndarray | None = None
     """(measurements,) what was aimed at [S]; None: the means of the levels."""
     content_hash: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conductances", _conductances(self.conductances, self.name))
@@ -157,6 +163,7 @@ class DriftTrace:
     device: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(points,) number of the device; empty: one device."""
     content_hash: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conductances", _conductances(self.conductances, self.name))
@@ -172,7 +179,35 @@ class DriftTrace:
             )  # fmt: skip
 
 
-Measurement = Loop | PulseTrain | LevelTable | DriftTrace
+@dataclass(frozen=True, eq=False)
+class EnduranceTable:
+    """Conductances of the on and the off state against the number of switching cycles, of one or several devices."""
+
+    name: str
+    cycles: np.ndarray
+    """(rows,) switching cycles before the reading, zero or more."""
+    on: np.ndarray
+    """(rows,) [S]."""
+    off: np.ndarray
+    """(rows,) [S]."""
+    device: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(rows,) number of the device; empty: one device."""
+    content_hash: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("on", "off"):
+            object.__setattr__(self, name, _conductances(getattr(self, name), self.name))
+        object.__setattr__(self, "cycles", _numbers(self.cycles, "cycles", self.name))
+        device = np.asarray(self.device, dtype=np.int64)
+        object.__setattr__(self, "device", device if device.size else np.zeros(len(self.cycles), dtype=np.int64))
+        if not self.cycles.shape == self.on.shape == self.off.shape == self.device.shape:
+            raise InputError("arrays of an endurance table that differ in length", where=self.name)
+        if (self.cycles < 0).any():
+            raise InputError("a negative number of cycles", where=self.name, value=float(self.cycles.min()))
+
+
+Measurement = Loop | PulseTrain | LevelTable | DriftTrace | EnduranceTable
 
 
 def names_of(measurements: Sequence[Measurement]) -> str:

@@ -7,27 +7,48 @@ import os
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from mdls_cosim.calibrate.measurement import DriftTrace, LevelTable, Loop, Measurement, PulseTrain
+from mdls_cosim.calibrate.compliance import check_option, limited_points
+from mdls_cosim.calibrate.conductance_columns import MEASURES, conductances, one_column
+from mdls_cosim.calibrate.current_sign import signed_currents
+from mdls_cosim.calibrate.endurance import endurance_columns, read_endurance
+from mdls_cosim.calibrate.measurement import (
+    LEAST_POINTS,
+    DriftTrace,
+    EnduranceTable,
+    LevelTable,
+    Loop,
+    Measurement,
+    PulseTrain,
+)
 from mdls_cosim.calibrate.plausible import check_measurement
 from mdls_cosim.calibrate.table_file import TableFile, read_table
 from mdls_cosim.calibrate.waveforms import cycles_of, fit_sine, ramp_times
 from mdls_cosim.config import Config
 from mdls_cosim.devices.base import ROOM_TEMPERATURE
-from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.errors import InputError
 from mdls_cosim.quantities import Frequency, Quantity, Resistance, Temperature, Voltage
 
-Kind = Literal["loop", "pulses", "levels", "drift"]
-KINDS: tuple[Kind, ...] = ("loop", "pulses", "levels", "drift")
+Kind = Literal["loop", "pulses", "levels", "drift", "endurance"]
+KINDS: tuple[Kind, ...] = ("loop", "pulses", "levels", "drift", "endurance")
 
 _COLUMNS: dict[Kind, str] = {
-    "loop": "voltage (or applied voltage) and current, and time unless --frequency or --ramp-rate is given",
-    "pulses": "conductance (or current with --read-voltage), one or several, and pulse or ramp",
-    "levels": "conductance, and level or target",
-    "drift": "time and conductance, and device where there are several",
+    "loop": "voltage, current, time",
+    "pulses": "conductance, pulse or ramp",
+    "levels": "conductance, level or target",
+    "drift": "time, conductance",
+    "endurance": "cycle, on and off resistance",
 }
-"""What a measurement of each kind is made of."""
+"""What a measurement of each kind is made of, for messages."""
+_USED: dict[Kind, tuple[str, ...]] = {
+    "loop": ("voltage", "applied voltage", "current", "time", "cycle"),
+    "pulses": ("ramp", "pulse"),
+    "levels": ("level", "target"),
+    "drift": ("time", "device"),
+    "endurance": ("cycle", "device"),
+}
+"""Columns that each kind reads, besides one of `MEASURES`."""
 
 
 class Setup(Config):
@@ -48,9 +69,20 @@ class Setup(Config):
     series_resistance: Resistance | None = None
     """Of the resistor in series [ohm], where applied voltages were measured."""
     read_voltage: Voltage | None = None
-    """At which currents of pulses, levels and drift were read [V]."""
+    """At which currents of pulses, levels, drift and endurance were read [V]."""
     temperature: Temperature = ROOM_TEMPERATURE
     """Ambient [K]."""
+    compliance: str = "auto"
+    """Points of loops to leave out: "auto" recognizes plateaus, "none" keeps all, "200 uA" or "1 V" is the limit."""
+    skip_missing: bool = False
+    """Leave out rows with an empty cell or an overflow code in a column that is used."""
+    current_sign: Literal["keep", "reverse", "voltage"] = "keep"
+    """"reverse": the instrument counts the current out of the device; "voltage": it wrote magnitudes."""
+
+    @field_validator("compliance")
+    @classmethod
+    def _check_compliance(cls, text: str) -> str:
+        return check_option(text)
 
 
 class MeasuredFile(Setup):
@@ -71,20 +103,39 @@ class MeasuredFiles(Config):
 def read_measurement(path: str | os.PathLike[str], setup: Setup | None = None) -> tuple[list[Measurement], TableFile]:
     """The measurements in a file, all of one kind, and its table.
 
-    A file holds one loop, one table of levels or one set of drift traces; or ramps of pulses, as one PulseTrain a
-    direction.
+    A file holds one loop, one table of levels, one set of drift traces or one endurance table; or ramps of pulses, as
+    one PulseTrain a direction.
 
     Raises:
         StoreError, ConfigError, InputError: see `read_table`; the columns make no measurement of this kind; what
             they hold cannot be one.
     """
     setup = setup or Setup()
-    table = read_table(path, setup.columns, setup.decimal_comma)
+    table = read_table(path, setup.columns, setup.decimal_comma, strict=False)
     kind = setup.kind or _kind_of(table)
+    used = [name for name in _used(kind, table) if table.has(name)]
+    left_out: tuple[str, ...] = ()
+    if setup.skip_missing:
+        complete = table.complete(used)
+        left_out, table = complete.notes[len(table.notes) :], dataclasses.replace(complete, notes=table.notes)
     found = _measurements(kind, table, setup)
     for each in found:
         check_measurement(each, table)
-    return found, table
+    found = [dataclasses.replace(each, notes=(*left_out, *each.notes)) for each in found]
+    dropped = dict.fromkeys(column.name for column in table.columns if column.name not in used)
+    notes = [f"columns that {_ARTICLES[kind]} does not use: {', '.join(dropped)}"] if dropped else []
+    if kind == "loop" and table.has("time") and (setup.frequency or setup.ramp_rate):
+        notes.append("the column of times is used, not the frequency or ramp rate that was given")
+    return found, dataclasses.replace(table, notes=(*table.notes, *notes))
+
+
+_ARTICLES: dict[Kind, str] = {
+    "loop": "a loop",
+    "pulses": "a pulse train",
+    "levels": "a table of levels",
+    "drift": "a drift trace",
+    "endurance": "an endurance table",
+}
 
 
 def _measurements(kind: Kind, table: TableFile, setup: Setup) -> list[Measurement]:
@@ -92,16 +143,35 @@ def _measurements(kind: Kind, table: TableFile, setup: Setup) -> list[Measuremen
         return [_loop(table, setup)]
     if kind == "pulses":
         return list(_pulses(table, setup))
+    if kind == "endurance":
+        return [read_endurance(table, setup.read_voltage)]
     return [_levels(table, setup) if kind == "levels" else _drift(table, setup)]
+
+
+def _used(kind: Kind, table: TableFile) -> tuple[str, ...]:
+    """Names of the columns that a measurement of this kind reads from `table`."""
+    if kind == "loop":
+        return _USED[kind]
+    if kind == "endurance":
+        return (*_USED[kind], *endurance_columns(table))
+    return (*_USED[kind], *[name for name in MEASURES if table.has(name)][:1])
 
 
 def kind_of(measurement: Measurement) -> Kind:
     """The kind of a measurement, as options name it."""
-    kinds: dict[type, Kind] = {Loop: "loop", PulseTrain: "pulses", LevelTable: "levels", DriftTrace: "drift"}
+    kinds: dict[type, Kind] = {
+        Loop: "loop",
+        PulseTrain: "pulses",
+        LevelTable: "levels",
+        DriftTrace: "drift",
+        EnduranceTable: "endurance",
+    }
     return kinds[type(measurement)]
 
 
 def _kind_of(table: TableFile) -> Kind:
+    if endurance_columns(table) and table.has("cycle"):
+        return "endurance"
     if table.has("voltage") or table.has("applied voltage"):
         return "loop"
     if table.has("level") or table.has("target"):
@@ -120,8 +190,8 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
     both = table.has("voltage") and table.has("applied voltage")
     applied = table.column("applied voltage") if table.has("applied voltage") else None
     voltages = table.column("voltage") if applied is None or both else applied
-    currents = table.column("current")
     drive = voltages if applied is None else applied
+    currents = signed_currents(table.column("current"), drive, setup.current_sign, table.path)
     residual, period = None, None
     if table.has("time"):
         times = table.column("time")
@@ -164,7 +234,32 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
         period=period,
         content_hash=table.content_hash,
     )
-    return _one_period(loop) if setup.settled and period is None else loop
+    loop = _one_period(loop) if setup.settled and period is None else loop
+    return _within_compliance(loop, setup.compliance)
+
+
+def _within_compliance(loop: Loop, option: str) -> Loop:
+    """`loop` without the points at a compliance limit; between its neighbors the drive is a straight line.
+
+    The device in compliance sees less than the programmed voltage: about what it sees on the way down, at the same
+    current.
+    """
+    drive = loop.voltages if loop.applied_voltages is None else loop.applied_voltages
+    limited = limited_points(drive, loop.currents, np.asarray(loop.cycle), option, loop.name)
+    out = limited.points
+    if not out.any():
+        return loop
+    if (~out).sum() < LEAST_POINTS:
+        raise InputError(
+            "a loop whose points are almost all at the compliance limit", where=loop.name,
+            value=f"{int(out.sum())} of {len(out)}", hint="Measure with a higher limit; --compliance none keeps all",
+        )  # fmt: skip
+    applied = None if loop.applied_voltages is None else loop.applied_voltages[~out]
+    return dataclasses.replace(
+        loop, times=loop.times[~out], voltages=loop.voltages[~out], currents=loop.currents[~out],
+        cycle=np.asarray(loop.cycle)[~out], applied_voltages=applied,
+        limited=np.stack([loop.times, loop.voltages, loop.currents])[:, out], notes=(*loop.notes, limited.note),
+    )  # fmt: skip
 
 
 def _one_period(loop: Loop) -> Loop:
@@ -180,9 +275,9 @@ def _one_period(loop: Loop) -> Loop:
 
 
 def _pulses(table: TableFile, setup: Setup) -> list[PulseTrain]:
-    conductances, unit = _conductances(table, setup, gaps=True)
+    found, unit = conductances(table, setup.read_voltage, setup.current_sign, gaps=True)
     # Several columns: one ramp each.
-    ramps = list(conductances.T) if conductances.shape[1] > 1 else _parted(table, conductances[:, 0])
+    ramps = list(found.T) if found.shape[1] > 1 else _parted(table, found[:, 0])
     lasting = [ramp[: int(np.flatnonzero(np.isfinite(ramp))[-1]) + 1] for ramp in ramps if np.isfinite(ramp).any()]
     if not lasting:
         raise InputError("no conductance after any pulse", where=table.path)
@@ -229,7 +324,7 @@ def _direction(ramp: np.ndarray, where: str) -> int:
 
 
 def _levels(table: TableFile, setup: Setup) -> LevelTable:
-    conductances = _one(table, setup)
+    values = one_column(table, setup.read_voltage, setup.current_sign)
     targets = table.column("target") if table.has("target") else None
     if table.has("level"):
         _, levels = np.unique(table.counts("level"), return_inverse=True)
@@ -237,46 +332,14 @@ def _levels(table: TableFile, setup: Setup) -> LevelTable:
         _, levels = np.unique(targets, return_inverse=True)
     else:
         raise InputError("a table of levels without a column level or target", where=table.path)
-    return LevelTable(table.name, levels, conductances, targets, table.content_hash)
+    return LevelTable(table.name, levels, values, targets, table.content_hash)
 
 
 def _drift(table: TableFile, setup: Setup) -> DriftTrace:
-    device = table.counts("device") if table.has("device") else np.zeros(0, dtype=np.int64)
-    return DriftTrace(table.name, table.column("time"), _one(table, setup), device, table.content_hash)
-
-
-def _one(table: TableFile, setup: Setup) -> np.ndarray:
-    conductances, unit = _conductances(table, setup, gaps=False)
-    if conductances.shape[1] != 1 or not unit:
-        raise InputError("one column of conductances with a unit is needed", where=table.path)
-    return conductances[:, 0]
-
-
-def _conductances(table: TableFile, setup: Setup, gaps: bool) -> tuple[np.ndarray, str]:
-    """Conductances (rows, columns) [S], or shares, and their unit; from currents and resistances too."""
-    for name in ("conductance", "current", "resistance"):
-        places = table.places(name)
-        if not places:
-            continue
-        values = table.values[:, places] if gaps and len(places) > 1 else table.column(name)[:, None]
-        if name == "conductance":
-            units = {table.columns[place].unit == "" for place in places}
-            if len(units) > 1:
-                raise ConfigError("conductances with a unit and without one", where=table.path)
-            return values, "" if units == {True} else "S"
-        if name == "resistance":
-            if np.nanmin(values) <= 0:
-                raise InputError(
-                    "a resistance that is not above zero", where=table.path, value=float(np.nanmin(values))
-                )
-            return 1 / values, "S"
-        if not setup.read_voltage:
-            raise InputError(
-                "currents without their read voltage", where=table.path,
-                hint='Give it: --read-voltage "0.1 V"',
-            )  # fmt: skip
-        return values / setup.read_voltage, "S"
-    raise InputError(
-        "no column for the conductance", where=table.path, value=", ".join(c.name for c in table.columns),
-        hint='Name it in the header with its unit, as "conductance [uS]", or declare the columns with --columns',
-    )  # fmt: skip
+    times, values = table.column("time"), one_column(table, setup.read_voltage, setup.current_sign)
+    device = table.counts("device") if table.has("device") else np.zeros(len(times), dtype=np.int64)
+    later = times != 0
+    notes: tuple[str, ...] = ()
+    if not later.all():
+        notes = (f"{int((~later).sum())} readings at t = 0 left out: a power law of the time begins after it",)
+    return DriftTrace(table.name, times[later], values[later], device[later], table.content_hash, notes)

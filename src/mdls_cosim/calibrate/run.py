@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from mdls_cosim.calibrate.drift import calibrate_drift
+from mdls_cosim.calibrate.endurance import calibrate_endurance
 from mdls_cosim.calibrate.levels import calibrate_levels
 from mdls_cosim.calibrate.measurement import (
     LEAST_POINTS,
     DriftTrace,
+    EnduranceTable,
     LevelTable,
     Loop,
     Measurement,
@@ -46,7 +48,7 @@ _RANKED = 3
 _SET_UP = {"series_resistance": "ohm", "parallel_capacitance": "farad"}
 """What a fit finds besides the device: the circuit that it was measured in."""
 
-Some = TypeVar("Some", Loop, PulseTrain, LevelTable, DriftTrace)
+Some = TypeVar("Some", Loop, PulseTrain, LevelTable, DriftTrace, EnduranceTable)
 
 
 def calibrate(
@@ -100,7 +102,7 @@ def calibrate(
             "series_resistance": series_resistance, "parallel_capacitance": parallel_capacitance, "seed": seed,
             "bootstrap": 0 if bootstrap is None else bootstrap, "progress": progress,
         }  # fmt: skip
-        return _from_loops(loops, (*spared, *others), device, settings)
+        return _with_notes(_from_loops(loops, (*spared, *others), device, settings), (*measurements, *held_out))
     beside, known = (device, None) if isinstance(device, Device) else _named(device)
     if kind == "pulses":
         found = calibrate_pulses(
@@ -113,6 +115,8 @@ def calibrate(
         )  # fmt: skip
     elif kind == "levels":
         found = calibrate_levels(_of(LevelTable, measurements)[0], beside, bootstrap, seed)
+    elif kind == "endurance":
+        found = calibrate_endurance(_of(EnduranceTable, measurements)[0], beside, bootstrap, seed)
     else:
         found = calibrate_drift(_of(DriftTrace, measurements)[0], beside, bootstrap, seed)
     found = dataclasses.replace(found, notes=(*found.notes, *_outside(found)))
@@ -123,7 +127,13 @@ def calibrate(
             found, variability=Variability(effects=kept + (found.variability.effects if found.variability else ()))
         )
     files = {each.name.split(", ")[0]: each.content_hash for each in (*measurements, *held_out)}
-    return dataclasses.replace(found, files=files)
+    return _with_notes(dataclasses.replace(found, files=files), (*measurements, *held_out))
+
+
+def _with_notes(found: Calibration, measurements: Sequence[Measurement]) -> Calibration:
+    """`found` with the notes of what was left out of its measurements."""
+    notes = [f"{each.name}: {note}" for each in measurements for note in each.notes]
+    return dataclasses.replace(found, notes=tuple(dict.fromkeys((*found.notes, *notes))))
 
 
 def _outside(found: Calibration) -> list[str]:

@@ -27,7 +27,7 @@ def calibrate(
         str,
         Option(
             "--device", metavar="NAME|auto",
-            help="The model to fit to loops (vteam, ...), or auto: all, ranked. For pulses, levels and drift: the "
+            help="The model to fit to loops (vteam, ...), or auto: all, ranked. For the other kinds: the "
             "model or the parameter file of the device that they belong to.",
         ),
     ] = "auto",
@@ -35,7 +35,7 @@ def calibrate(
         list[Path] | None, Option("--hold-out", metavar="FILE", help="Compared, not fitted; may be repeated.")
     ] = None,
     kind: Annotated[
-        str | None, Option("--kind", metavar="loop|pulses|levels|drift", help="If the columns do not tell.")
+        str | None, Option("--kind", metavar="loop|pulses|levels|drift|endurance", help="If the columns do not tell.")
     ] = None,
     columns: Annotated[
         str | None,
@@ -60,9 +60,22 @@ def calibrate(
         str | None, Option("--parallel-capacitance", metavar='"1 nF"|fit', help="Of cables across the device.")
     ] = None,
     read_voltage: Annotated[
-        str | None, Option("--read-voltage", metavar='"0.1 V"', help="Of currents in pulses, levels and drift.")
+        str | None, Option("--read-voltage", metavar='"0.1 V"', help="Of currents in pulses, levels, drift, endurance.")
     ] = None,
     temperature: Annotated[str, Option("--temperature", metavar='"300 K"', help="Ambient.")] = "300 K",
+    compliance: Annotated[
+        str,
+        Option("--compliance", metavar='auto|none|"200 uA"', help="Points of loops at a compliance limit are left out: "
+               "plateaus that are recognized, none, or points at the limit given."),
+    ] = "auto",
+    current_sign: Annotated[
+        str,
+        Option("--current-sign", metavar="keep|reverse|voltage", help="reverse: counted out of the device; voltage: "
+               "magnitudes."),
+    ] = "keep",
+    skip_missing: Annotated[
+        bool, Option("--skip-missing", help="Leave out rows with an empty cell or an overflow code, and count them.")
+    ] = False,
     cycles_held_out: Annotated[
         int | None, Option("--cycles-held-out", min=0, metavar="N", help="Last cycles of a loop that are not fitted.")
     ] = None,
@@ -77,10 +90,12 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Calibrate a device on measurements.
 
-    Reads measured I-V loops, pulse trains, tables of levels or drift traces, finds the parameters of a device model and
-    how well they are known, and writes a parameter file that a tile names: parameters = "PARAMS.toml". Columns carry
-    their units: time [s], voltage [V] (over the device), applied voltage [V] (over device and resistor), current [uA],
-    conductance [uS], resistance [kohm], target [uS]; cycle, ramp, pulse, level and device are numbers.
+    Reads measured I-V loops, pulse trains, tables of levels, drift traces or endurance tables, finds the parameters of
+    a device model and how well they are known, and writes a parameter file that a tile names:
+    parameters = "PARAMS.toml". Columns carry their units: time [s], voltage [V] (over the device), applied voltage [V]
+    (over device and resistor), current [uA],
+    conductance [uS], resistance [kohm], target [uS], on resistance [kohm], off resistance [kohm]; cycle, ramp, pulse,
+    level and device are numbers. Other columns are ignored.
 
     \b
     Examples:
@@ -109,7 +124,8 @@ def calibrate(
     options: dict[str, Any] = {
         "kind": kind, "columns": columns, "decimal_comma": decimal_comma, "frequency": frequency,
         "ramp_rate": ramp_rate, "settled": settled, "series_resistance": None if fitted_series else series_resistance,
-        "read_voltage": read_voltage, "temperature": temperature,
+        "read_voltage": read_voltage, "temperature": temperature, "compliance": compliance,
+        "current_sign": current_sign, "skip_missing": skip_missing,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value not in (None, False)}
     measurements, spared = _read(measured, hold_out or [], given, out)

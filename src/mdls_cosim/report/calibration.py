@@ -18,7 +18,16 @@ from mdls_cosim.report.tables import Table
 from mdls_cosim.report.wording import capital, error_percent, words
 
 if TYPE_CHECKING:
-    from mdls_cosim.calibrate import Calibration, DriftTrace, LevelTable, Loop, Measurement, PulseTrain, Value
+    from mdls_cosim.calibrate import (
+        Calibration,
+        DriftTrace,
+        EnduranceTable,
+        LevelTable,
+        Loop,
+        Measurement,
+        PulseTrain,
+        Value,
+    )
 
 _MOST_PANELS = 12
 _MOST_RAMPS = 12
@@ -89,7 +98,7 @@ def _draw(places: Sequence[Axes], calibration: Calibration, measurement: Measure
         draw_loop(places, loop, calibration.modelled[loop.name], title, held_out)
         return
     draw: Callable[[Axes, Calibration, Measurement, bool], None]
-    draw = {"pulses": _pulses, "levels": _levels, "drift": _drift}[calibration.kind]
+    draw = {"pulses": _pulses, "levels": _levels, "drift": _drift, "endurance": _endurance}[calibration.kind]
     draw(places[0], calibration, measurement, held_out)
     places[0].grid()
 
@@ -159,6 +168,22 @@ def _drift(axes: Axes, calibration: Calibration, trace: DriftTrace, spared: bool
     axes.set_ylabel(f"Conductance ({prefix}S)")
     name = trace.name if len(shown) == len(devices) else f"{trace.name}: {len(shown)} of {len(devices)} devices"
     _title(axes, name, calibration.errors.get(trace.name), spared)
+    axes.legend(loc="best")
+
+
+def _endurance(axes: Axes, calibration: Calibration, table: EnduranceTable, spared: bool) -> None:
+    scale, prefix = scaled(np.concatenate([table.on, table.off]))
+    order = np.argsort(table.cycles)
+    cycles = np.maximum(table.cycles[order], 1.0)  # a logarithmic axis has no zero
+    for name, color in (("on", VERMILLION), ("off", BLUE)):
+        measured, modelled = getattr(table, name)[order], calibration.modelled[name][order]
+        axes.plot(cycles, measured / scale, ".", color=color, markersize=4, alpha=0.6, label=f"measured, {name}")
+        axes.plot(cycles, modelled / scale, color=color, linewidth=2, alpha=0.6, label=f"model, {name}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("Switching cycles")
+    axes.set_ylabel(f"Conductance ({prefix}S)")
+    _title(axes, table.name, calibration.errors.get(table.name), spared)
     axes.legend(loc="best")
 
 

@@ -139,6 +139,43 @@ class TestLoops:
         with pytest.raises(InputError, match="differ in length"):
             Loop("loop", self.times, self.voltages[:-1], self.voltages)
 
+    def test_current_sign(self, tmp_path: Path) -> None:
+        right = one(table(tmp_path, "time [s],voltage [V],current [A]", self.times, self.voltages, self.voltages))
+        path = table(tmp_path, "time [s],voltage [V],current [A]", self.times, self.voltages, -self.voltages)
+        with pytest.raises(InputError, match=r"currents against their voltages.*--current-sign reverse"):
+            one(path)
+        np.testing.assert_array_equal(one(path, current_sign="reverse").currents, right.currents)
+        path = table(tmp_path, "time [s],voltage [V],current [A]", self.times, self.voltages, np.abs(self.voltages))
+        with pytest.raises(InputError, match=r"one sign at both polarities.*--current-sign voltage"):
+            one(path)
+        np.testing.assert_allclose(one(path, current_sign="voltage").currents, right.currents, atol=1e-15)
+
+    def test_negative_read_currents(self, tmp_path: Path) -> None:
+        path = table(tmp_path, "pulse,current [A]", np.arange(30), -np.linspace(1e-7, 5e-7, 30))
+        with pytest.raises(InputError, match=r"--current-sign reverse"):
+            read_measurement(path, Setup(read_voltage=0.1))
+        (train,), _ = read_measurement(path, Setup(read_voltage=0.1, current_sign="reverse"))
+        assert train.direction == 1
+
+    def test_known_columns_that_are_not_used_are_noted(self, tmp_path: Path) -> None:
+        path = table(
+            tmp_path, "time [s],voltage [V],current [A],resistance [ohm],level", self.times, self.voltages,
+            self.voltages, np.full(100, 9.9e37), self.times * 0,
+        )  # fmt: skip
+        (loop,), read = read_measurement(path)
+        assert isinstance(loop, Loop)
+        assert read.notes == ("columns that a loop does not use: resistance, level",)
+
+    def test_rows_without_numbers_are_left_out_where_asked(self, tmp_path: Path) -> None:
+        currents = self.voltages.copy()
+        currents[[7, 9]] = [9.91e37, np.nan]
+        path = table(tmp_path, "time [s],voltage [V],current [A]", self.times, self.voltages, currents)
+        with pytest.raises(InputError, match=r"line 9.*--skip-missing"):
+            read_measurement(path)
+        loop = one(path, skip_missing=True)
+        assert len(loop.times) == 98
+        assert loop.notes == ("2 of 100 rows without a number left out (first: line 9)",)
+
 
 class TestPulses:
     up = np.linspace(1e-6, 5e-6, 30)
@@ -198,7 +235,16 @@ def test_drift_and_resistances(tmp_path: Path) -> None:
     np.testing.assert_allclose(trace.conductances, 2e-5)
     np.testing.assert_array_equal(np.unique(trace.device), [4, 7])
     with pytest.raises(InputError, match="counted from the programming"):
-        one(table(tmp_path, "time [s],conductance [S]", times[:10] - 1, times[:10]))
+        one(table(tmp_path, "time [s],conductance [S]", times[:10] - 2, times[:10]))
+
+
+def test_readings_at_time_zero_are_left_out(tmp_path: Path) -> None:
+    times = np.tile(np.concatenate([[0.0], np.geomspace(1, 100, 9)]), 2)
+    path = table(tmp_path, "device,time [s],conductance [uS]", np.repeat([1, 2], 10), times, np.arange(20) + 1.0)
+    trace = one(path)
+    assert trace.times.min() == 1
+    np.testing.assert_allclose(trace.conductances * 1e6, [*range(2, 11), *range(12, 21)])
+    assert trace.notes == ("2 readings at t = 0 left out: a power law of the time begins after it",)
 
 
 def test_kind_that_does_not_fit(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Points of a loop at which the instrument limited the current or the voltage: recognized and left out.
+
+A source in compliance holds the limit, whatever is programmed: the current stays at one value while the programmed
+voltage moves on (or the voltage, where a current is programmed). Such points say nothing about the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.quantities import format_quantity, parse_quantity
+
+AUTO, NONE = "auto", "none"
+
+_LEAST_POINTS, _NOISY_POINTS = 4, 10
+"""Of a plateau: without noise, and with."""
+_WIDE = 0.25
+"""Relative deviation from the level within which the noise on a plateau is estimated."""
+_TOP = 0.9
+"""Share of the largest magnitude from which on points may belong to a plateau."""
+_LEAST_RANGE, _NOISY_RANGE = 0.1, 0.3
+"""Relative change of the driving quantity along a plateau at least: without noise, and with."""
+_MOST_SLOPE = 0.2
+"""d ln(limited)/d ln(drive) along a plateau at most; an ohmic device has 1."""
+_TOLERANCE = 2e-3
+"""Relative deviation from the level of a plateau without noise."""
+_ABOVE_NOISE = 1.5
+"""Standard deviation along a plateau over that of its noise at most, besides..."""
+_EXACT = 2e-4
+"""...this share of the level."""
+_MOST_NOISE = 0.06
+"""Relative standard deviation of the noise on a plateau."""
+_AT_LIMIT = 0.97
+"""Share of a limit that was given from which on a point counts as limited..."""
+_ABOVE_LIMIT = 1.1
+"""...and share that no point may exceed."""
+_REGULAR = 1.6
+"""Largest step over the median step of a programmed sweep; 1 for a triangle, 1.5 for a sine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Limited:
+    """The points of a loop that a compliance limit set."""
+
+    points: np.ndarray
+    """(points,) of bool."""
+    quantity: Literal["current", "voltage"] = "current"
+    """The one that was limited."""
+    levels: tuple[float, ...] = ()
+    """Its values on the plateaus, with their signs [A] or [V]."""
+
+    @property
+    def note(self) -> str:
+        """A sentence on the points, for the reader; empty where there are none."""
+        count = int(self.points.sum())
+        if not count:
+            return ""
+        unit = "A" if self.quantity == "current" else "V"
+        levels = ", ".join(format_quantity(level, unit, 3) for level in self.levels[:4])
+        return (
+            f"{count} of {len(self.points)} points at the {self.quantity} compliance ({levels}) left out; "
+            "--compliance none keeps them"
+        )
+
+
+def check_option(text: str) -> str:
+    """`text` where it is "auto", "none" or a limit with its unit, such as "200 uA".
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if text not in (AUTO, NONE):
+        _limit(text)
+    return text
+
+
+def limited_points(
+    drive: np.ndarray, currents: np.ndarray, cycle: np.ndarray, option: str = AUTO, where: str = "loop"
+) -> Limited:
+    """The points of a loop in compliance.
+
+    "auto" looks for plateaus, in each cycle and polarity: at least four points in a row that share the largest
+    current, up to noise of 5 %, while the voltage changes by a tenth or more and the current does not follow it.
+    Where a current was programmed (it moves in regular steps and the voltage does not), plateaus of the voltage are
+    looked for instead. A limit, such as "200 uA", takes all points at 97 % of it or more, in either polarity.
+
+    Args:
+        drive: voltages over the device and its resistor, (points,) [V].
+        currents: (points,) [A].
+        cycle: (points,) number of the cycle.
+        option: "auto", "none", or a limit with its unit.
+        where: name of the loop, for messages.
+
+    Raises:
+        ConfigError: the option is none of these.
+        InputError: points exceed the limit that was given.
+    """
+    nothing = np.zeros(len(drive), dtype=bool)
+    if option == NONE or len(drive) < _LEAST_POINTS:
+        return Limited(nothing)
+    if option != AUTO:
+        quantity, limit = _limit(option)
+        return _at_limit(drive if quantity == "voltage" else currents, quantity, limit, where)
+    if _is_programmed(currents) and not _is_programmed(drive):
+        points, levels = _plateaus(drive, currents, cycle)
+        return Limited(points, "voltage", levels)
+    points, levels = _plateaus(currents, drive, cycle)
+    return Limited(points, "current", levels)
+
+
+def _limit(text: str) -> tuple[Literal["current", "voltage"], float]:
+    quantities: tuple[tuple[Literal["current", "voltage"], str], ...] = (("current", "ampere"), ("voltage", "volt"))
+    for quantity, unit in quantities:
+        try:
+            value = parse_quantity(text, unit)
+        except ConfigError:
+            continue
+        if value > 0:
+            return quantity, value
+    raise ConfigError(
+        "not a compliance", where="compliance", value=text, limit='auto, none, or a limit above zero such as "200 uA"'
+    )
+
+
+def _at_limit(values: np.ndarray, quantity: Literal["current", "voltage"], limit: float, where: str) -> Limited:
+    unit = "A" if quantity == "current" else "V"
+    largest = float(np.abs(values).max())
+    if largest > _ABOVE_LIMIT * limit:
+        raise InputError(
+            f"a {quantity} beyond the compliance", where=where, value=format_quantity(largest, unit, 4),
+            limit=f"at most {format_quantity(limit, unit, 4)}", hint="Check --compliance and the unit of the column",
+        )  # fmt: skip
+    points = np.abs(values) >= _AT_LIMIT * limit
+    signs = [sign for sign in (1, -1) if (points & (sign * values > 0)).any()]
+    return Limited(points, quantity, tuple(sign * limit for sign in signs))
+
+
+def _is_programmed(values: np.ndarray) -> bool:
+    """Whether values move in regular steps, as programmed sweeps do."""
+    steps = np.abs(np.diff(values))
+    typical = float(np.median(steps))
+    return typical > 0 and float(np.quantile(steps, 0.95)) <= _REGULAR * typical
+
+
+def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Points on plateaus of `limited` along which `driving` moves, and the levels of the plateaus."""
+    points = np.zeros(len(limited), dtype=bool)
+    levels: list[float] = []
+    for sign in (1, -1):
+        for number in np.unique(cycle):
+            mine = np.flatnonzero((cycle == number) & (sign * limited > 0))
+            if len(mine) < _LEAST_POINTS:
+                continue
+            size = np.abs(limited[mine])
+            level, noise = _level(size)
+            if noise > _MOST_NOISE * level:
+                continue
+            near = np.abs(size - level) <= max(4 * noise, _TOLERANCE * level)
+            for run in _runs(mine, near):
+                if _is_flat(np.abs(limited[run]), np.abs(driving[run]), level, noise):
+                    points[run] = True
+                    levels.append(sign * float(np.median(np.abs(limited[run]))))
+    distinct: list[float] = []
+    for level in levels:
+        if not any(abs(level - other) < 0.02 * abs(other) for other in distinct):
+            distinct.append(level)
+    return points, tuple(distinct)
+
+
+def _level(size: np.ndarray) -> tuple[float, float]:
+    """The level of the highest points and the noise on it, from second differences: a slope is no noise."""
+    level = float(np.median(size[size >= _TOP * np.partition(size, -2)[-2]]))
+    noise = 0.0
+    for width in (_WIDE, 0.0):
+        near = np.abs(size - level) <= max(width, 4 * noise / level, _TOLERANCE) * level
+        bends = np.diff(size, 2)[near[2:] & near[1:-1] & near[:-2]]
+        noise = float(np.median(np.abs(bends)) / (0.6745 * np.sqrt(6))) if bends.size else 0.0
+        close = np.abs(size - level) <= max(4 * noise, _TOLERANCE * level)
+        level = float(np.median(size[close])) if close.any() else level
+    return level, noise
+
+
+def _runs(places: np.ndarray, near: np.ndarray) -> list[np.ndarray]:
+    """Rows of points of the loop that are near the level; single points off it within a row belong to it."""
+    chosen = places[near]
+    if not chosen.size:
+        return []
+    parts = np.split(chosen, np.flatnonzero(np.diff(chosen) > 2) + 1)
+    return [np.arange(part[0], part[-1] + 1) for part in parts if len(part) >= _LEAST_POINTS]
+
+
+def _is_flat(limited: np.ndarray, driving: np.ndarray, level: float, noise: float) -> bool:
+    """Whether `limited` is constant up to its noise and does not follow `driving`, which changes by a tenth or more.
+
+    The peak of a device that switches off at a rising voltage is level at its top, but bends beyond its noise.
+    """
+    if float(np.median(np.abs(limited - np.median(limited)))) > 0.6745 * _ABOVE_NOISE * noise + _EXACT * level:
+        return False
+    noisy = noise > _TOLERANCE * level
+    least = _NOISY_RANGE if noisy else _LEAST_RANGE
+    if driving.max() < (1 + least) * max(driving.min(), 1e-300) or (noisy and len(driving) < _NOISY_POINTS):
+        return False
+    x, y = np.log(np.maximum(driving, 1e-3 * driving.max())), np.log(limited / limited.mean() + 1e-300)
+    centered = x - x.mean()
+    square = float(centered @ centered)
+    slope = float(centered @ y) / square
+    error = float(np.sqrt(np.var(y - slope * centered) / square))
+    return abs(slope) + error <= _MOST_SLOPE
