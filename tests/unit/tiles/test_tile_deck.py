@@ -149,7 +149,7 @@ RESISTIVE = SubcircuitCell(subcircuit="own", text=OWN, state=StateDeclaration(pa
         ({"cell": Vteam()}, {"conductances": 0 * G}, InputError, "no state of vteam"),
         ({"cell": RESISTIVE}, {"conductances": 0 * G}, InputError, "no resistance of .*above 0 S"),
         ({"cell": STATE}, {"conductances": G}, NotAvailable, "measuring"),
-        ({}, {"conductances": G, "gates": [1.0, 1.0]}, InputError, "without a transistor"),
+        ({}, {"conductances": G, "gates": [1.0, 1.0]}, InputError, "cells without a gate"),
         ({"cell": TransistorCell()}, {"conductances": G, "gates": [1.0]}, InputError, "one a row"),
         ({}, {"conductances": G, "speeds": G}, InputError, "does not move"),
         ({}, {"conductances": G, "ends": Ends(("drive",), ("sense",) * 3)}, InputError, "ends of another tile"),
