@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from mdls_cosim.characterize.circuits import solve
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
-from mdls_cosim.characterize.transients import raising_sign, start_states
+from mdls_cosim.characterize.transients import check_start, raising_sign, start_states
 from mdls_cosim.dataset import Array
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Amplitude, Frequency, Voltage
@@ -174,6 +174,7 @@ class LoopPoint(Point):
         # Straight between samples, which are finer than what is looked at.
         waves = Waves(phase / self.frequency, voltages[:, None], longest_step=1 / (self.frequency * self.points))
         result = engine.transient(deck, waves)
+        check_start(self.tile, waves, result, states)
         sampled = result.at(waves.times)
         current, state = (sampled[:, result.probes.index(name)] for name in ("i(vcol0)", "v(state0_0)"))
         state[0], current[0] = states[0, 0], 0.0

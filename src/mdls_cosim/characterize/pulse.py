@@ -21,7 +21,7 @@ from pydantic import Field
 
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
-from mdls_cosim.characterize.transients import conductances_of, pulse_train, raising_sign, start_states
+from mdls_cosim.characterize.transients import check_start, conductances_of, pulse_train, raising_sign, start_states
 from mdls_cosim.dataset import Array
 from mdls_cosim.errors import InputError
 from mdls_cosim.quantities import Amplitude, Duration
@@ -106,6 +106,7 @@ class PulsePoint(Point):
         deck = tile_deck(self.tile, states=states, speeds=self.speeds[None], transient=True, nodes=True)
         waves, ends = pulse_train(self.voltages[:, None], self.width)
         result = engine.transient(deck, waves)
+        check_start(self.tile, waves, result, states)
         probes = result.probes
         moved = result.at(np.concatenate([[0.0], ends]))
         columns = [probes.index(f"v(state0_{cycle})") for cycle in range(self.tile.cols)]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mdls_cosim.characterize.circuits import cell_conductances, programmed
 from mdls_cosim.devices import DynamicDevice, Memristor
-from mdls_cosim.errors import ConfigError
-from mdls_cosim.spice import Engine, Waves
+from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.spice import Engine, Waveforms, Waves
 from mdls_cosim.tiles import SubcircuitCell, TileSpec
 
 Floats = NDArray[np.float64]
@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 EDGE = 0.1
 """Rise and fall of a pulse, as a share of its width."""
 _MOVING = sorted(kind.spice_model for kind in get_args(Memristor) if issubclass(kind, DynamicDevice))
+_FIRST_STEPS = 4  # of a transient, after which its states are compared with what was set
+_START = 0.01  # a state's first value may miss what was set by so much of its range
 _STEPS = 20  # longest internal step: so many a width; ngspice takes smaller ones where it has to
 
 
@@ -48,6 +50,31 @@ def start_states(engine: Engine, tile: TileSpec, conductances: Floats) -> Floats
         return given["states"]
     assert tile.device is not None
     return np.asarray(tile.device.state_for(given["conductances"], tile.reference_voltage))
+
+
+def check_start(tile: TileSpec, waves: Waves, result: Waveforms, states: Floats) -> None:
+    """Refuse a transient in which the states of users' cells do not start where they were set, (rows, cols).
+
+    Raises:
+        InputError: a capacitor inside the cell, which is not seen in its text, sets another voltage.
+    """
+    cell = tile.cell
+    if not isinstance(cell, SubcircuitCell):
+        return
+    nets = [f"v(state{row}_{col})" for row in range(tile.rows) for col in range(tile.cols)]
+    soon = result.at(_FIRST_STEPS * waves.first_step)[0]
+    found = soon[[result.probes.index(net) for net in nets]].reshape(states.shape)
+    size = max(abs(cell.state.lowest), abs(cell.state.highest), cell.state.highest - cell.state.lowest)
+    wrong = ~(np.abs(found - states) <= _START * size)
+    if wrong.any():
+        row, col = (int(index) for index in np.argwhere(wrong)[0])
+        raise InputError(
+            f"the state of {cell.subcircuit} does not start where it was set",
+            where=f"row {row}, column {col}",
+            value=f"{found[row, col]:.6g}",
+            limit=f"{states[row, col]:.6g}",
+            hint="Is there a capacitor, or a source, at the pin of the state inside the cell?",
+        )
 
 
 def conductances_of(engine: Engine, tile: TileSpec, states: Floats) -> Floats:

@@ -25,7 +25,14 @@ from mdls_cosim.characterize.circuits import line_voltages
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.characterize.sneak import Scheme, selected_gates, selection
-from mdls_cosim.characterize.transients import EDGE, conductances_of, pulse_train, raising_sign, start_states
+from mdls_cosim.characterize.transients import (
+    EDGE,
+    check_start,
+    conductances_of,
+    pulse_train,
+    raising_sign,
+    start_states,
+)
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude, Duration
 from mdls_cosim.spice import Engine
@@ -153,6 +160,7 @@ class WritePoint(Point):
         deck = tile_deck(tile, states=states, ends=ends, gates=gates, transient=True, nodes=True)
         waves, _ = pulse_train(voltages[None], self.plan.width)
         result = engine.transient(deck, waves)
+        check_start(tile, waves, result, states)
         nets = [f"v(state{i}_{j})" for i in range(tile.rows) for j in range(tile.cols)]
         moved = result.columns(nets)[-1].reshape(states.shape)
         rows, columns = line_voltages(tile, result)

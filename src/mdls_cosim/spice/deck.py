@@ -40,6 +40,7 @@ class Deck:
                  currents into ground sum to zero, and the engine checks it. Empty: not checked
     temperature: [K]; the parameters of ngspice's own models hold at 300 K, and follow it from there
     osdi:        paths of compiled Verilog-A models (OSDI), loaded before the circuit
+    initial:     (net, voltage [V]) at the beginning of a transient from rest, for capacitors that have no ic=
 
     A capacitor is a line `Cname + - value [ic=x]` with plain numbers [F], [V].
     Raises DeckError for what ngspice would take silently: a resistor of zero (1 mOhm there), a number that is not
@@ -54,6 +55,7 @@ class Deck:
     balance: tuple[str, ...] = ()
     temperature: float = 300.0
     osdi: tuple[str, ...] = ()
+    initial: tuple[tuple[str, float], ...] = ()
     by_name: dict[str, str] = field(init=False, repr=False, compare=False)  # element lines by lower-case name
 
     def __post_init__(self) -> None:
@@ -77,6 +79,8 @@ class Deck:
         for names in (self.sources, self.probes, self.balance):
             for name in names:
                 self._check_known(name)
+        for net, _ in self.initial:
+            self._check_known(f"v({net.lower()})")
         for name in self.balance:
             self.ground_sign(name)
 
@@ -114,8 +118,14 @@ class Deck:
         control = [*self._begin_control(), "set nobreak", waves.command]
         control += [f"print col {probe}" for probe in self.probes]
         elements = self.with_sources(waves.sources(len(self.sources)))
-        text_control = (*control, "quit", ".endc")
+        text_control = (*self.initial_voltages(waves), *control, "quit", ".endc")
         return self.assembled(elements, text_control, klu, self.transient_options(waves))
+
+    def initial_voltages(self, waves: Waves) -> tuple[str, ...]:
+        """The lines that set `initial`: none where the transient begins at the operating point of its first values."""
+        if not waves.from_rest:
+            return ()
+        return tuple(f".ic v({net})={format_number(value)}" for net, value in self.initial)
 
     def _begin_control(self) -> list[str]:
         osdi = [f"pre_osdi {Path(path).resolve()}" for path in self.osdi]
@@ -159,7 +169,8 @@ class Deck:
         """sha256 over everything that decides the result."""
         compiled = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.osdi]
         lists = [self.sources, self.probes, self.balance, *([compiled] if compiled else [])]
-        text = "\n".join([self.circuit_text(klu=False), *(" ".join(names) for names in lists)])
+        initial = [f"{net}={format_number(value)}" for net, value in self.initial]
+        text = "\n".join([self.circuit_text(klu=False), *(" ".join(names) for names in lists), *initial])
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     # --- what is in it ----------------------------------------------------------------------------------------

@@ -143,7 +143,9 @@ def transient(deck: Deck, waves: Waves, klu: bool, number: int) -> dict[str, Any
     elements = (*flattened(deck.with_sources(waves.sources(len(deck.sources))), deck.models), extra)
     return {
         "kind": "transient",
-        "circuit": deck.assembled(elements, _save(deck, {}, marker), klu, deck.transient_options(waves)),
+        "circuit": deck.assembled(
+            elements, (*_save(deck, {}, marker), *deck.initial_voltages(waves)), klu, deck.transient_options(waves)
+        ),
         "command": waves.command,
         "vectors": [_output_name(name, {}) for name in vectors(deck)],
         "marker": {"name": marker},

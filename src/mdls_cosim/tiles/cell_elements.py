@@ -35,6 +35,8 @@ class CellElements:
         branches = [f"branch{tag}" for tag in self.tags] if hysteretic(spec.cell) else []
         self.branch_sources = [] if transient else [f"V{net}" for net in branches]
         moving = [f"state{tag}" for tag in self.tags] if _moves(spec) else []
+        integrating = transient and isinstance(spec.cell, SubcircuitCell) and spec.cell.integrates
+        self.initial = tuple(zip(moving, states.ravel().tolist(), strict=True)) if integrating else ()
         self.state_nets = moving + branches if transient else []
         two = isinstance(spec.cell, SelectorCell | TransistorCell)
         self.middle_nets = [f"mid{tag}" for tag in self.tags] if two else []
@@ -125,6 +127,9 @@ class CellElements:
         return lines + (["Vsubcircuits cellground 0 0"] if "ground" in cell.pins else [])
 
     def _state_holders(self) -> list[str]:
+        """What sets the states: sources; in a transient capacitors, or `initial` for cells with one of their own."""
+        if self.initial:
+            return []
         values = _texts(self.states)
         form = "Cstate{0} state{0} 0 1n ic={1}" if self.transient else "Vstate{0} state{0} 0 {1}"
         return [form.format(tag, value) for tag, value in zip(self.tags, values, strict=True)]

@@ -27,6 +27,7 @@ from mdls_cosim.quantities import Voltage
 from mdls_cosim.spice.library import definitions
 from mdls_cosim.spice.netlist import LONGEST_NAME, headers
 from mdls_cosim.text_files import MEGABYTE, read_bytes, read_text_file
+from mdls_cosim.tiles.integrator import integrates
 
 GATE_VOLTAGE = 1.8
 """Of the gate line of a selected row, where a cell does not say another [V]."""
@@ -224,6 +225,7 @@ class SubcircuitCell(Config):
                     limit=", ".join(parameters)[:100] or "none on its .subckt line",
                     hint="ngspice would take an unknown one without a word.",
                 )
+        _ = self.integrates  # refuses a capacitor that would not start at the state
         return self
 
     def compiled_model(self) -> str | None:
@@ -241,6 +243,14 @@ class SubcircuitCell(Config):
                 hint="Restore the file, or declare the cell anew.",
             )
         return self.osdi
+
+    @property
+    def integrates(self) -> bool:
+        """Whether the subcircuit has a capacitor of its own that integrates the state at its pin."""
+        if "state" not in self.pins:
+            return False
+        grounds = tuple(number for number, pin in enumerate(self.pins) if pin == "ground")
+        return integrates(self.text, self.subcircuit, self.pins.index("state"), grounds)
 
     def _check_text(self) -> None:
         """Refuse a text that ngspice must not see; see `spice.library.definitions`."""

@@ -153,6 +153,7 @@ def tile_deck(
         balance=tuple(f"i({name.lower()})" for name in grounded),
         temperature=spec.temperature,
         osdi=cells.osdi(),
+        initial=cells.initial,
     )
 
 
