@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator, model_validator
 
 from mdls_cosim.errors import ConfigError, StoreError
 from mdls_cosim.text_files import MEGABYTE, read_text_file
@@ -23,6 +23,10 @@ _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}){{{_MOST_PARTS}}}")
 
 _TEXT = {"text": True}  # the validation context in which quantities must carry their unit
+
+
+AbsentIsNone = WrapValidator(lambda value, check: None if value is None else check(value))
+"""Marks a field that a validator derives from others (`Config._derive`) where it is None."""
 
 
 class Config(BaseModel):
@@ -77,8 +81,16 @@ class Config(BaseModel):
         return load_toml(path, cls)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with `changes`, checked like a new one."""
-        return type(self)(**({name: getattr(self, name) for name in type(self).model_fields} | changes))
+        """A copy with `changes`, checked like a new one; fields that were not given stay defaults of the copy."""
+        return type(self)(**({name: getattr(self, name) for name in self.model_fields_set} | changes))
+
+    def _derive(self, name: str, value: Any) -> None:
+        """Set a field that was left out to a value derived from other fields; for validators.
+
+        The field still counts as left out, so that a copy by `replace` derives it from its own fields.
+        """
+        self.__dict__[name] = value
+        self.__pydantic_fields_set__.discard(name)
 
     def as_dict(self) -> dict[str, Any]:
         """All values, SI and JSON-able; `type(self)(**as_dict())` equals this configuration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, field_serializer, model_validator
 
@@ -14,7 +14,7 @@ from mdls_cosim.analog.dac import AnyDac, IdealDac
 from mdls_cosim.analog.grouping import GroupTiles
 from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
 from mdls_cosim.analog.partition import RowOrder
-from mdls_cosim.config import Config
+from mdls_cosim.config import AbsentIsNone, Config
 from mdls_cosim.devices import Ohmic
 from mdls_cosim.devices.parameter_files import read_parameter_file
 from mdls_cosim.devices.variability import Cells, DeviceToDevice, Variability
@@ -65,8 +65,9 @@ class Hardware(Config):
     """Reads the column currents of every tile."""
     accumulator: Accumulator = Accumulator()
     """Adds up what the ADCs of all row tiles say."""
-    conductance_range: tuple[Conductance, Conductance] = (1e-6, 100e-6)
-    """Lowest and highest conductance that weights are mapped to [S]."""
+    conductance_range: Annotated[tuple[Conductance, Conductance], AbsentIsNone] = cast("tuple[float, float]", None)
+    """Lowest and highest conductance that weights are mapped to [S]. Absent: the domain of the surrogate, else the
+    range of the device, else 1 - 100 uS (ohmic and sinh devices, subcircuits)."""
     read_voltage: Amplitude = 0.2
     """Row voltage of the activation at full scale [V]."""
     subtraction: Literal["analog", "digital"] = "analog"
@@ -102,6 +103,8 @@ class Hardware(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Hardware:
+        if self.conductance_range is None:
+            self._derive("conductance_range", self._derived_range())
         lowest, highest = self.conductance_range
         if not lowest < highest:
             raise ConfigError(
@@ -110,10 +113,12 @@ class Hardware(Config):
                 value=f"({lowest} S, {highest} S)",
                 limit="lowest < highest",
             )
+        self.spec.check_conductances("conductance_range", lowest, highest)
+        if self.unmapped_conductance is not None:
+            self.spec.check_conductances("unmapped_conductance", self.unmapped_conductance)
         self.weight_mapping.outputs_per_tile(self.spec.cols)
         if "variability" not in self.model_fields_set and (of_set := self._variability_of_set()) is not None:
-            # Not through a field, so that it stays a default, which another tile may change.
-            object.__setattr__(self, "variability", of_set)
+            self._derive("variability", of_set)
         _ = self.acting  # refuses what cannot act
         if self.accumulator.bits is not None and isinstance(self.adc, IdealAdc):
             raise ConfigError(
@@ -134,11 +139,6 @@ class Hardware(Config):
     def spec(self) -> TileSpec:
         """The crossbar as a circuit, whatever computes it."""
         return self.tile if isinstance(self.tile, TileSpec) else self.tile.spec
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with `changes`, checked like a new one; what was not given stays a default of the new one."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**(given | changes))
 
     @property
     def cells(self) -> Cells | None:
@@ -192,6 +192,20 @@ class Hardware(Config):
         if name is None or "variability" not in read_parameter_file(name):
             return None
         return Variability.from_parameters(name)
+
+    def _derived_range(self) -> tuple[float, float]:
+        """The conductance range where none is given [S]: of the surrogate's domain, as far as the device reaches, or of
+        the tile."""
+        tile = self.tile
+        lowest, highest = self.spec.conductance_range
+        domain = tile.domain.conductances if isinstance(tile, Surrogate) else None
+        if domain is None:
+            return lowest, highest
+        device = self.spec.device
+        if device is not None:
+            lowest, highest = (float(end) for end in device.conductance_range(self.spec.reference_voltage))
+            return max(lowest, domain[0]), min(highest, domain[1])
+        return domain
 
     @property
     def weight_mapping(self) -> Mapping:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, cast, get_args
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from mdls_cosim.characterize.energy import EnergyPlan
@@ -20,8 +19,8 @@ from mdls_cosim.characterize.settle import SettlePlan
 from mdls_cosim.characterize.sneak import SneakPlan
 from mdls_cosim.characterize.temperature import TemperaturePlan
 from mdls_cosim.characterize.write import WritePlan
-from mdls_cosim.config import Config
-from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.config import AbsentIsNone, Config
+from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Conductance
 from mdls_cosim.tiles import TileSpec
 from mdls_cosim.tiles.spec import LineCount
@@ -47,8 +46,9 @@ class Characterization(Config):
 
     tile: TileSpec
     """The circuit."""
-    conductance_range: tuple[Conductance, Conductance] = (1e-6, 100e-6)
-    """Lowest and highest conductance that cells are programmed to [S]."""
+    conductance_range: Annotated[tuple[Conductance, Conductance], AbsentIsNone] = cast("tuple[float, float]", None)
+    """Lowest and highest conductance that cells are programmed to [S]. Absent: what the devices of all tiles reach,
+    or 1 - 100 uS (ohmic and sinh devices, subcircuits)."""
     sizes: tuple[LineCount | tuple[LineCount, LineCount], ...] = ()
     """Tile sizes: 16 is 16x16, (16, 8) is 16 rows of 8; empty: the tile's own."""
     corners: dict[str, TileSpec] = Field(default_factory=dict)
@@ -94,6 +94,10 @@ class Characterization(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        tiles = (self.tile, *self.corners.values())
+        if self.conductance_range is None:
+            ranges = [tile.conductance_range for tile in tiles]
+            self._derive("conductance_range", (max(low for low, _ in ranges), min(high for _, high in ranges)))
         low, high = self.conductance_range
         if low >= high:
             raise ConfigError(
@@ -116,18 +120,8 @@ class Characterization(Config):
         names = [f"{rows}x{cols}" for rows, cols in map(_shape, self.sizes)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError("a size is given twice", where="sizes", value=twice)
-        for tile in (self.tile, *self.corners.values()):
-            if tile.device is None:
-                continue
-            try:
-                tile.device.check_range(np.array(self.conductance_range), tile.reference_voltage)
-            except InputError as error:
-                raise ConfigError(
-                    f"the device, {tile.device.spice_model}, does not reach so far",
-                    where="conductance_range",
-                    value=f"{low:g} S, {high:g} S",
-                    limit=error.limit,
-                ) from None
+        for tile in tiles:
+            tile.check_conductances("conductance_range", low, high)
         return self
 
     @property

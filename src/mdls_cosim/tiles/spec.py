@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices import ROOM_TEMPERATURE, Device, Ohmic
-from mdls_cosim.errors import ConfigError
+from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import (
     Capacitance,
     Frequency,
@@ -17,10 +19,13 @@ from mdls_cosim.quantities import (
     PositiveResistance,
     Temperature,
     Voltage,
+    format_quantity,
 )
 from mdls_cosim.tiles.cells import AnyCell, memristor
 
 LineCount = Annotated[int, Field(ge=1, le=4096, strict=True)]
+DEFAULT_CONDUCTANCES = (1e-6, 100e-6)
+"""Conductance range [S] of cells whose device sets none: ohmic and sinh devices, subcircuits."""
 RESISTANCES = ("row_line_resistance", "column_line_resistance", "driver_resistance", "sense_resistance")
 """Names of a tile's four resistances: of its row lines, its column lines, its row lines, its column lines."""
 
@@ -147,6 +152,43 @@ class TileSpec(Config):
     def device(self) -> Device | None:
         """The memristor of the cell; None for a user's subcircuit."""
         return memristor(self.cell)
+
+    @property
+    def conductance_range(self) -> tuple[float, float]:
+        """Lowest and highest conductance [S] that cells are programmed to unless another range is given.
+
+        The range of the device at `reference_voltage`; `DEFAULT_CONDUCTANCES` where the device has none.
+        """
+        lowest, highest = self._device_range()
+        return (lowest, highest) if math.isfinite(highest) else DEFAULT_CONDUCTANCES
+
+    def check_conductances(self, where: str, *conductances: float) -> None:
+        """Refuse programmed conductances [S] that the device of the cells cannot hold.
+
+        Args:
+            where: name of the field that holds them.
+
+        Raises:
+            ConfigError: with the range of the device.
+        """
+        if self.device is None:
+            return
+        try:
+            self.device.check_range(np.array(conductances), self.reference_voltage)
+        except InputError as error:
+            raise ConfigError(
+                f"the device, {self.device.spice_model}, does not reach so far",
+                where=where,
+                value=" to ".join(format_quantity(each, "siemens", 4) for each in conductances),
+                limit=" to ".join(format_quantity(each, "siemens", 4) for each in self._device_range()),
+                hint=f"Leave {where} out: it then follows from the device",
+            ) from error
+
+    def _device_range(self) -> tuple[float, float]:
+        if self.device is None:
+            return 0.0, math.inf
+        lowest, highest = self.device.conductance_range(self.reference_voltage)
+        return float(lowest), float(highest)
 
     def bare(self, rows: int, cols: int) -> Self:
         """A tile of these cells with ideal wires, drivers and sense side, without capacitances."""

@@ -3,11 +3,11 @@
 import pytest
 
 from mdls_cosim.analog import Adc, Dac, Hardware, IdealAdc, IdealDac
-from mdls_cosim.devices import Sinh
+from mdls_cosim.devices import Sinh, Vteam
 from mdls_cosim.devices.variability import ProgrammingError, Variability
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
-from mdls_cosim.surrogates import LinearSurrogate
+from mdls_cosim.surrogates import Domain, LinearSurrogate
 from mdls_cosim.tiles import TileSpec
 
 OHMIC = TileSpec(rows=4, cols=3, row_line_resistance=1.0)
@@ -86,3 +86,36 @@ def test_text_needs_units():
     assert hardware.conductance_range == pytest.approx((1e-6, 100e-6), rel=1e-12)
     with pytest.raises(ConfigError, match="read_voltage"):
         Hardware.from_text_dict({**text, "read_voltage": 0.2}, where="a test")
+
+
+def test_the_conductance_range_follows_from_the_device():
+    assert Hardware(tile=SINH).conductance_range == (1e-6, 100e-6)  # no range of its own
+    hardware = Hardware(tile=OHMIC.replace(cell=Vteam(on_resistance=2e3, off_resistance=50e3)), rung="nodal")
+    assert hardware.conductance_range == pytest.approx((20e-6, 500e-6), rel=1e-12)
+    other = OHMIC.replace(cell=Vteam(on_resistance=4e3, off_resistance=50e3))
+    assert hardware.replace(tile=other).conductance_range == pytest.approx((20e-6, 250e-6), rel=1e-12)
+    given = hardware.replace(conductance_range=(30e-6, 200e-6))
+    assert given.replace(tile=other).conductance_range == (30e-6, 200e-6)
+    assert given.replace(conductance_range=None) == hardware
+
+
+def test_the_conductance_range_follows_from_the_domain_of_a_surrogate():
+    surrogate = LinearSurrogate(OHMIC, domain=Domain(conductances=(5e-6, 20e-6)))
+    assert Hardware(tile=surrogate).conductance_range == (5e-6, 20e-6)
+    # A fit to measured tiles may have seen more than the fitted device reaches.
+    spec = OHMIC.replace(cell=Vteam(on_resistance=2e3, off_resistance=50e3))
+    wider = LinearSurrogate(spec, domain=Domain(conductances=(1e-6, 200e-6)))
+    assert Hardware(tile=wider).conductance_range == pytest.approx((20e-6, 200e-6), rel=1e-12)
+
+
+@pytest.mark.parametrize("rung", ["ideal", "nodal", "spice", "surrogate"])
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"conductance_range": (1e-6, 100e-6)}, "conductance_range"), ({"unmapped_conductance": 1e-6}, "unmapped")],
+)
+def test_conductances_that_the_device_cannot_hold_are_refused_at_construction(rung, wrong, field):
+    tile = OHMIC.replace(cell=Vteam(on_resistance=2e3, off_resistance=50e3))
+    with pytest.raises(ConfigError, match=rf"does not reach so far.*{field}.*20 µS to 500 µS") as found:
+        Hardware(tile=tile, rung=rung, **wrong)
+    assert len(str(found.value)) < 300
+    assert "\n" not in str(found.value)

@@ -6,7 +6,9 @@ from kirchhoff import Tile
 
 from mdls_cosim.characterize import Characterization, IvPlan, ReadPlan, characterize
 from mdls_cosim.dataset import Dataset
+from mdls_cosim.devices import Vteam
 from mdls_cosim.errors import ConfigError
+from mdls_cosim.tiles import TileSpec
 
 PLAN = ReadPlan(
     conductance_classes=("uniform", "clustered"), input_classes=("sparse", "dense", "signed"), tiles=2, vectors=3
@@ -18,6 +20,17 @@ def spec(tile_spec) -> Characterization:
     return Characterization(
         tile=tile_spec(4, 3, nonlinearity=3.0), iv=IvPlan(points=5, cells=3, voltage=0.2), read=PLAN, seed=5
     )
+
+
+def test_the_conductance_range_follows_from_the_devices_of_all_corners():
+    def tile(on: float, off: float) -> TileSpec:
+        return TileSpec(rows=2, cols=2, cell=Vteam(on_resistance=on, off_resistance=off))
+
+    assert Characterization(tile=TileSpec(rows=2, cols=2), read=PLAN).conductance_range == (1e-6, 100e-6)
+    one = Characterization(tile=tile(1e3, 100e3), read=PLAN)
+    assert one.conductance_range == pytest.approx((10e-6, 1e-3), rel=1e-12)
+    both = one.replace(corners={"a": tile(1e3, 50e3), "b": tile(2e3, 100e3)})
+    assert both.conductance_range == pytest.approx((20e-6, 500e-6), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -54,4 +54,6 @@ def with_surrogate(hardware: Hardware | None, fitted: Mapping[str, Surrogate], s
     """`hardware` with the surrogate of its tile, by `plan_key`, where it needs one."""
     if hardware is None or not needs_fit(hardware):
         return hardware
-    return hardware.replace(tile=fitted[plan_key(label_plan(hardware, seed))])
+    tile = fitted[plan_key(label_plan(hardware, seed))]
+    # Its domain is wider by a margin than the range that weights are mapped to.
+    return hardware.replace(tile=tile, conductance_range=hardware.conductance_range)
