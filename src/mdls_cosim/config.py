@@ -89,7 +89,7 @@ class Config(BaseModel):
 
         The field still counts as left out, so that a copy by `replace` derives it from its own fields.
         """
-        self.__dict__[name] = value
+        object.__setattr__(self, name, value)
         self.__pydantic_fields_set__.discard(name)
 
     def as_dict(self) -> dict[str, Any]:
