@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mdls_cosim.errors import DeckError
-from mdls_cosim.spice.netlist import Statement, header
+from mdls_cosim.spice.netlist import Statement, before_parameters, header
 
 __all__ = ["check_expansion"]
 
@@ -26,7 +26,6 @@ DEEPEST_CALLS = 50
 _FUNCTION = re.compile(r"\.(?:func|param) (\w+) ?\(([^()]*)\) ?=? ?(.*)", re.IGNORECASE)
 _CALL = re.compile(r"(\w+)(?= ?\()")
 _TOKEN = re.compile(r"[\w.]+|[^\w\s.]")
-_FIRST_PARAMETER = re.compile(r"(?:\bparams ?:|\S+ ?=).*")
 
 
 @dataclass
@@ -174,7 +173,9 @@ class _Expansion:
         return [each.functions[name] for each in scope.inside() if name in each.functions]
 
     def _called(self, statement: Statement, scope: _Scope) -> _Scope | None:
-        words = _FIRST_PARAMETER.sub("", statement.text.lower()).replace("(", " ").replace(")", " ").split()
+        words, _ = before_parameters(statement.text.lower())
+        if not words:
+            return None
         for each in scope.upward():
             if words[-1] in each.subcircuits:
                 return each.subcircuits[words[-1]]

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from mdls_cosim.errors import DeckError
 
-__all__ = ["Header", "Statement", "header", "headers", "parsed", "statements", "title_of"]
+__all__ = ["Header", "Statement", "before_parameters", "header", "headers", "parsed", "statements", "title_of"]
 
 LARGEST_TEXT = 1_000_000
 """Characters of a model's text."""
@@ -34,7 +34,7 @@ _REPLACED = {
 }
 _LONG_NAME = re.compile(rf"[\w.#$%!\[\]]{{{LONGEST_NAME + 1}}}")
 _VOLTAGE = re.compile(rf"(?<![\w.])[vi]\((?![^()]{{0,{LONGEST_NAME}}}\))")
-_PARAMETER = re.compile(r"([^\s=]+)\s*=\s*('[^']*'|\{[^{}]*\}|[^\s=]*)")
+_PARAMETER = re.compile(r" *([a-z_]\w*) ?= ?('[^']*'|\{[^{}]*\}|[^ =]+)(?= |$)")
 _PARAMS = re.compile(r"\bparams\s*:", re.IGNORECASE)
 _NAME = re.compile(r"[^\s=,(){}'\"]+")
 
@@ -137,17 +137,12 @@ def header(statement: Statement, where: str) -> Header:
     Raises:
         DeckError: it has no name, or a name that is none.
     """
-    rest = _PARAMS.sub(" ", statement.text.lower().partition(" ")[2])
-    first = _PARAMETER.search(rest)
-    head, tail = (rest, "") if first is None else (rest[: first.start()], rest[first.start() :])
-    names = head.replace("(", " ").replace(")", " ").split()
+    names, tail = before_parameters(statement.text.lower().partition(" ")[2])
     if not names or not all(_NAME.fullmatch(name) for name in names):
         raise _refused("a .subckt line without a name", where, statement.number, statement.text)
     defaults: dict[str, str] = {}
     position = 0
-    for match in _PARAMETER.finditer(tail):
-        if tail[position : match.start()].strip() or not match[2] or not re.fullmatch(r"[a-z_]\w*", match[1]):
-            break
+    while match := _PARAMETER.match(tail, position):
         if match[1] in defaults:
             raise _refused(f"the parameter {match[1]} is declared twice", where, statement.number, statement.text)
         quoted = match[2][0] in "'{"
@@ -162,6 +157,17 @@ def header(statement: Statement, where: str) -> Header:
             "Write expressions in braces: g={1/ron}",
         )
     return Header(names[0], tuple(names[1:]), defaults)
+
+
+def before_parameters(text: str) -> tuple[list[str], str]:
+    """The words before the first `name=value` of a lower-case .subckt or X statement, and the rest of it.
+
+    Brackets around the words and `params:` are left out.
+    """
+    text = _PARAMS.sub(" ", text)
+    equals = text.find("=")
+    begin = len(text) if equals < 0 else text.rfind(" ", 0, len(text[:equals].rstrip())) + 1
+    return text[:begin].replace("(", " ").replace(")", " ").split(), text[begin:]
 
 
 def _without_comment(line: str) -> str:
