@@ -2,24 +2,29 @@
 
 ngspice expands a call in some 40 us; a tile has one per cell, and expanding 32x32 of them took a quarter of the time
 of 16 of its operating points. Here it is 4 us. Only subcircuits of B sources and G conductances are written out, with
-parameters in braces that are arithmetic; any other is left to ngspice. Numbers keep all their digits, of which
-ngspice's own expansion loses some (7e-12 of the currents of a sinh tile).
+parameters in braces that are arithmetic; any other is left to ngspice.
+
+The written text means what ngspice's own expansion means. In a B source ngspice removes the braces, replaces every
+parameter by its value in round brackets, and parses the whole: 2*{a-b} is 2*a-b. A value is written in place of the
+braces only where that cannot change the meaning; see `_pasted_alike`. Numbers in a B source keep the 11 digits that
+ngspice 46 keeps of them (4e-11 of the currents of a sinh tile).
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mdls_cosim.spice.dialect import RESERVED_NAMES
 from mdls_cosim.spice.elements import spice_number
-from mdls_cosim.spice.library import model_text
+from mdls_cosim.spice.library import read_model
+from mdls_cosim.spice.netlist import Header, header, statements
 
 __all__ = ["flattened"]
 
-_SUBCIRCUIT = re.compile(r"^\s*\.subckt\s+(\S+)\s+([^\n]*)\n(.*?)^\s*\.ends\b[^\n]*$", re.MULTILINE | re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_ARITHMETIC = re.compile(r"(?!.*(?:\*\s*\*|/\s*/))(?:[a-z_]\w*|\d+\.?\d*(?:e[+-]?\d+)?|[-+*/() ])*")
-_IDENTIFIER = re.compile(r"(?<![\w.])[a-z_]\w*")
+_TOKEN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\w*|[a-z_]\w*|[^\s]")
 _VOLTAGE = re.compile(r"(?<![\w.#])v\(\s*([\w.#]+)\s*(?:,\s*([\w.#]+)\s*)?\)")
 _BARE_NAME = re.compile(r"(?<![\w.])[a-z_]\w*(?!\w)(?!\s*\()")
 _READS_BY_NAME = re.compile(r"(?<!\w)[iv]\s*\(")
@@ -73,28 +78,36 @@ def _call(line: str, templates: dict[str, _Template]) -> str | None:
 @lru_cache(maxsize=64)
 def _templates(model: str) -> dict[str, _Template]:
     """The simple subcircuits of a model by name."""
-    lines = [line for line in model_text(model).lower().splitlines() if not line.lstrip().startswith("*")]
-    text = re.sub(r"\n\s*\+", " ", "\n".join(lines))
-    if re.search(r"^\s*\.(?!subckt|ends)", text, re.MULTILINE):
+    lines = statements(model if "\n" in model else read_model(model), model)
+    if any(line.word[0] == "." and line.word not in (".subckt", ".ends") for line in lines):
         return {}
-    found = {name: _template(head, body) for name, head, body in _SUBCIRCUIT.findall(text)}
+    found: dict[str, _Template | None] = {}
+    head: Header | None = None
+    body: list[str] = []
+    for line in lines:
+        if line.word == ".subckt":
+            if head is not None:
+                return {}  # one subcircuit inside another
+            head, body = header(line, model), []
+        elif line.word == ".ends" and head is not None:
+            found[head.name] = _template(head, body)
+            head = None
+        else:
+            body.append(line.text.lower())
     return {name: template for name, template in found.items() if template is not None}
 
 
-def _template(head: str, body: str) -> _Template | None:
-    words = re.sub(r"\s*=\s*", "=", head.replace("params:", " ")).split()
-    pins = [word for word in words if "=" not in word]
+def _template(head: Header, body: list[str]) -> _Template | None:
+    pins = list(head.pins)
     defaults: dict[str, float] = {}
-    for word in words:
-        name, given, text = word.partition("=")
-        if given:
-            value = spice_number(text)
-            if value is None:
-                return None
-            defaults[name] = value
+    for name, text in head.defaults.items():
+        value = spice_number(text)
+        if value is None or name in RESERVED_NAMES:
+            return None
+        defaults[name] = value
     formats: list[str] = []
     values: list[str] = []
-    for line in filter(None, map(str.strip, body.splitlines())):
+    for line in body:
         pieces = _element(line, pins, set(defaults))
         if pieces is None:
             return None
@@ -103,8 +116,9 @@ def _template(head: str, body: str) -> _Template | None:
     arguments = ["name", "nets", *(f"p_{name}" for name in defaults)]
     # Made of parts that the expressions above let pass: numbers, parameters, + - * / and brackets.
     source = f"lambda {', '.join(arguments)}: {chr(10).join(formats)!r} % ({' '.join(f'{value},' for value in values)})"
+    scope = {"__builtins__": {}, "number": _number}
     try:
-        return _Template(len(pins), defaults, eval(compile(source, "<subcircuit>", "eval"), {"__builtins__": {}}))
+        return _Template(len(pins), defaults, eval(compile(source, "<subcircuit>", "eval"), scope))
     except SyntaxError:
         return None
 
@@ -122,7 +136,8 @@ def _element(line: str, pins: list[str], parameters: set[str]) -> list[_Piece] |
     for net in nets:
         pieces += [(" ", []), _net(net, pins)]
     if line[0] == "g":
-        written = _braces(value, parameters) if _BRACES.fullmatch(value) else None
+        inside = _arithmetic(value[1:-1], parameters) if _BRACES.fullmatch(value) else None
+        written = None if inside is None else [("%r", [f"1.0 * ({inside.source})"])]
     else:
         written = _expression(value, pins, parameters)
     return None if written is None else [*pieces, (" ", []), *written]
@@ -146,7 +161,7 @@ def _expression(text: str, pins: list[str], parameters: set[str]) -> list[_Piece
     pieces: list[_Piece] = [(f"{match[1]}=", [])]
     position = 0
     for voltage in [*_VOLTAGE.finditer(match[2]), None]:
-        between = _braces(match[2][position : voltage.start() if voltage else None], parameters)
+        between = _braces(match[2], position, voltage.start() if voltage else len(match[2]), parameters)
         if between is None:
             return None
         pieces += between
@@ -158,16 +173,77 @@ def _expression(text: str, pins: list[str], parameters: set[str]) -> list[_Piece
     return pieces
 
 
-def _braces(text: str, parameters: set[str]) -> list[_Piece] | None:
-    """The text around its braces and what is in them."""
+def _braces(text: str, begin: int, end: int, parameters: set[str]) -> list[_Piece] | None:
+    """The piece of a B source's expression from `begin` to `end`: the text around braces, and what is in them."""
     pieces: list[_Piece] = []
-    position = 0
-    for braces in _BRACES.finditer(text):
-        inside = braces[1].strip()
-        if not inside or not _ARITHMETIC.fullmatch(inside) or not set(_IDENTIFIER.findall(inside)) <= parameters:
+    position = begin
+    for braces in _BRACES.finditer(text, begin, end):
+        inside = _arithmetic(braces[1], parameters)
+        if inside is None or not _pasted_alike(inside, text[: braces.start()].rstrip(), text[braces.end() :].lstrip()):
             return None
-        value = f"1.0 * ({_IDENTIFIER.sub(lambda found: f'p_{found[0]}', inside)})"
-        pieces += [(text[position : braces.start()], []), ("%r", [value])]
+        pieces += [(text[position : braces.start()], []), ("%s", [f"number(1.0 * ({inside.source}))"])]
         position = braces.end()
-    rest = text[position:]
+    rest = text[position:end]
     return None if "{" in rest or "}" in rest else [*pieces, (rest, [])]
+
+
+@dataclass(frozen=True)
+class _Arithmetic:
+    """An expression of numbers and parameters."""
+
+    source: str
+    """As Python."""
+    form: str
+    """Its weakest operator outside of brackets: "sum", "product", "sign" (of the whole), or "atom"."""
+
+
+def _arithmetic(text: str, parameters: set[str]) -> _Arithmetic | None:
+    """A text of numbers, parameters, + - * / and brackets; None for any other."""
+    source: list[str] = []
+    form = "atom"
+    depth = 0
+    before = "("
+    for token in _TOKEN.findall(text):
+        follows = before not in "(+-*/"  # an operand
+        if token in parameters:
+            source.append(f"p_{token}")
+        elif token in "+-*/()":
+            source.append(token)
+        elif token[0] in ".0123456789" and (value := spice_number(token)) is not None and math.isfinite(value):
+            source.append(repr(value))
+        else:
+            return None
+        # What is left is an expression, or no Python either: blanks keep two operators from being one.
+        if (token == "(" and follows) or (token == ")" and before == "("):
+            return None
+        if depth == 0 and token in "+-":
+            form = "sum" if follows else "sign" if form == "atom" else form
+        elif depth == 0 and token in "*/" and form != "sum":
+            form = "product"
+        depth += (token == "(") - (token == ")")
+        before = token
+    return _Arithmetic(" ".join(source), form) if source and depth == 0 else None
+
+
+def _pasted_alike(inside: _Arithmetic, before: str, after: str) -> bool:
+    """Whether an expression's value means in its place what its text does, to rounding.
+
+    before, after: the text on both sides, "=" before the first. Brackets and commas end expressions on both sides; of
+    operators only those that bind more weakly than the expression's own leave it whole.
+    """
+    left, right = before[-1:] or "=", after[:1]
+    if left.isalnum() or left in "_.)" or right.isalnum() or right in ("_", ".", "("):
+        return False
+    power = right == "^" or after.startswith("**") or left == "^" or before.endswith("**")
+    if inside.form == "atom":
+        return True
+    if inside.form == "sign":
+        return not power
+    if inside.form == "product":
+        return not power and left not in "/!"
+    return not power and left in "=(,+?:<>&|" and right not in ("*", "/")
+
+
+def _number(value: float) -> str:
+    """A number as an operand: ngspice puts brackets around every one, and here negative ones need them."""
+    return repr(value) if value >= 0 and math.copysign(1, value) > 0 else f"({value!r})"
