@@ -145,6 +145,13 @@ class Journal:
         with _told(self.path):
             self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", stated.items())
 
+    @property
+    def plan(self) -> str | None:
+        """The plan that `begin` was last called with; None before."""
+        with _told(self.path):
+            row = self._connection.execute("SELECT value FROM meta WHERE name = 'plan'").fetchone()
+        return None if row is None else row[0]
+
     def kept(self) -> Kept:
         """How many points there are."""
         with _told(self.path):

@@ -52,7 +52,9 @@ def simulate(
     weights and uses outside a surrogate's domain. Writes results.h5 and report.html.
 
     Every finished run is kept in DIR/runs.journal: after Ctrl-C or a crash, or with more values or runs in the
-    experiment, the same command with --resume goes on. Exits with 1 if runs failed (no convergence); they are NaN.
+    experiment, the same command with --resume goes on. Weights that were trained here are kept in DIR and taken again,
+    with --force too, while code, data and settings of the training are the same; the output says so. Exits with 1 if
+    runs failed (no convergence); they are NaN.
 
     \b
     Example:
@@ -91,6 +93,12 @@ def simulate(
     if plan:
         _tell_plan(work)
         return
+    if subject.weights is not None:
+        log().print(
+            f"weights of an earlier training, of the same code, data and settings: {subject.weights}",
+            markup=False,
+            soft_wrap=True,
+        )
     from mdls_cosim.characterize import Journal, connected
     from mdls_cosim.network.experiment import SimulationResult
     from mdls_cosim.report import render_simulation

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
 from mdls_cosim.errors import ConfigError, InputError, StoreError
+from mdls_cosim.network.batch_forms import Takes
 from mdls_cosim.provenance import content_hash
 from mdls_cosim.store import Array
 
@@ -77,6 +80,43 @@ class LabelledData:
             for key, values in parts.items()
         }
         return content_hash(arrays, {"classes": self.classes})
+
+
+def labelled(given: Any, name: str) -> LabelledData:
+    """What a function of the user's gives, as labelled data.
+
+    Args:
+        given: `LabelledData`; a mapping of `NPZ_KEYS`; ((train_inputs, train_labels), (test_inputs, test_labels)) or
+            these four in a row, tensors or arrays; or two torch Datasets.
+        name: of the function.
+
+    Raises:
+        ConfigError: something else, or parts of different lengths.
+    """
+    if isinstance(given, LabelledData):
+        return given
+    expected = "LabelledData, or (train_inputs, train_labels), (test_inputs, test_labels)"
+    parts: Any = [given[key] for key in NPZ_KEYS] if isinstance(given, Mapping) and set(NPZ_KEYS) <= {*given} else given
+    if isinstance(parts, tuple | list) and len(parts) == 2:
+        parts = [each for part in parts for each in _pair(part)]
+    if not isinstance(parts, tuple | list) or len(parts) != 4:
+        raise ConfigError("expected labelled data", where=name, value=type(given).__name__, limit=expected)
+    takes = Takes.of(None)
+    tensors = [takes.array(each) if place % 2 == 0 else takes.targets(each) for place, each in enumerate(parts)]
+    for inputs, labels in (tensors[:2], tensors[2:]):
+        if not all(isinstance(each, Tensor) and each.ndim for each in (inputs, labels)) or len(inputs) != len(labels):
+            sizes = [tuple(getattr(each, "shape", ())) for each in (inputs, labels)]
+            raise ConfigError("expected as many labels as inputs", where=name, value=f"{sizes[0]} and {sizes[1]}")
+    whole = all(not each.is_floating_point() for each in tensors[1::2])
+    classes = max(int(each.max()) for each in tensors[1::2]) + 1 if whole else 0
+    return LabelledData(name, classes, *tensors)
+
+
+def _pair(part: Any) -> Any:
+    """(inputs, labels) of a Dataset, or what is a pair already."""
+    if isinstance(part, Dataset) and hasattr(part, "__len__"):
+        return next(iter(DataLoader(part, batch_size=len(part))))  # pyright: ignore[reportArgumentType]
+    return part
 
 
 def digits(

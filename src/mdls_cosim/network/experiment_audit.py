@@ -77,6 +77,8 @@ def audit_base(
         injections=injections,
         workers=workers,
         progress=progress,
+        metric=work.bench.metric,
+        output=work.bench.output,
     )
 
 

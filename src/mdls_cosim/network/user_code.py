@@ -16,6 +16,8 @@ from mdls_cosim.errors import InputError, MdlsError
 Result = TypeVar("Result")
 
 _OWN = Path(__file__).resolve().parents[1]
+_CALLERS = (__file__, str(_OWN / "network" / "zoo" / "factory.py"))
+"""Files that do nothing but call user code: what a built-in raises there is the user's."""
 _LIBRARIES = tuple(
     str(Path(each).resolve())
     for each in {*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), Path(torch.__file__).parent}
@@ -49,19 +51,19 @@ def call(
         return function(*args, **kwargs)
     except MdlsError:
         raise
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:
         described = described_error(raised)
         if described is None:
             raise
         raise error(f"{what} raised {described}", where=where, hint=hint) from raised
 
 
-def described_error(raised: Exception) -> str | None:
+def described_error(raised: BaseException) -> str | None:
     """Type, first line and place of an exception in user code; None for an exception of this package itself."""
     frames = [
         frame
         for frame in traceback.extract_tb(raised.__traceback__)
-        if frame.filename != __file__ and not _in_library(frame.filename)
+        if frame.filename not in _CALLERS and not _in_library(frame.filename)
     ]
     if frames and Path(frames[-1].filename).resolve().is_relative_to(_OWN) and not isinstance(raised, _OF_SHAPES):
         return None

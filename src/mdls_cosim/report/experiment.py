@@ -10,7 +10,7 @@ import numpy as np
 
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, tool_table
-from mdls_cosim.report.wording import capital, error_percent, finite, percent, words
+from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,9 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
         images=config["images"],
         asked=asked if (asked := config["simulation"].get("images") or 0) > config["images"] else None,
         runs=config["simulation"]["runs"],
-        float_accuracy=percent(float(result.base["float_accuracy"].values)),
-        base=_accuracy(result.base, ()),
+        float_accuracy=_float_accuracy(result),
+        base=_accuracy(result, result.base, ()),
+        measured=_measured(result),
         pictures=pictures,
         sweeps=[
             (f"sweep{k}", capital(" and ".join(map(field_words, sweep))), _sweep_table(result, name))
@@ -77,9 +78,8 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
 
 def simulation_tables(result: SimulationResult) -> dict[str, Table | None]:
     """Every table of numbers, by its title."""
-    rows = (("Float network", percent(float(result.base["float_accuracy"].values))),)
-    rows += (("Base hardware", _accuracy(result.base, ())),)
-    tables: dict[str, Table | None] = {"Accuracy": Table(("", "Test accuracy"), rows)}
+    rows = (("Float network", _float_accuracy(result)), ("Base hardware", _accuracy(result, result.base, ())))
+    tables: dict[str, Table | None] = {capital(_metric(result)): Table(("", _measured(result)), rows)}
     for name, _ in _sweeps(result):
         tables[f"Swept: {name}"] = _sweep_table(result, name)
     tables["Layers at the base hardware"] = _layer_table(result)
@@ -103,12 +103,27 @@ def _sweeps(result: SimulationResult) -> Iterator[tuple[str, list[str]]]:
 # ---- Tables -----------------------------------------------------------------------------------------------------
 
 
-def _accuracy(arrays: Mapping[str, Array], place: tuple[int, ...]) -> str:
+def _metric(result: SimulationResult) -> str:
+    """ "accuracy", or the metric that takes its place in all arrays of that name."""
+    return metric_words(result.config["simulation"])
+
+
+def _measured(result: SimulationResult) -> str:
+    return f"Test {_metric(result)}"
+
+
+def _float_accuracy(result: SimulationResult) -> str:
+    return Level(float(result.base["float_accuracy"].values), metric=_metric(result)).text
+
+
+def _accuracy(result: SimulationResult, arrays: Mapping[str, Array], place: tuple[int, ...]) -> str:
     """Mean and spread at one point."""
     mean, std = (float(arrays[f"accuracy_{name}"].values[place]) for name in ("mean", "std"))
     if finite(mean) is None:
         return "–"
-    return percent(mean) if finite(std) is None else f"{mean * 100:.1f}\u00a0±\u00a0{std * 100:.1f}\u00a0%"
+    if finite(std) is not None and _metric(result) == "accuracy":
+        return f"{mean * 100:.1f}\u00a0±\u00a0{std * 100:.1f}\u00a0%"
+    return Level(mean, finite(std), metric=_metric(result)).text
 
 
 def _sweep_table(result: SimulationResult, name: str) -> Table:
@@ -119,7 +134,7 @@ def _sweep_table(result: SimulationResult, name: str) -> Table:
         rows.append(
             (
                 *values,
-                _accuracy(arrays, place),
+                _accuracy(result, arrays, place),
                 *(error_percent(arrays[f"{each}_saturation"].values[place]) for each in ("dac", "adc")),
                 *(_count(arrays[f"clipped_{each}_per_chip"].values[place]) for each in ("weights", "conductances")),
                 _count(arrays["outside_total"].values[place]),
@@ -127,7 +142,7 @@ def _sweep_table(result: SimulationResult, name: str) -> Table:
         )
     headings = tuple(capital(field_words(axis["name"])) for axis in axes)
     told = (
-        "Test accuracy", "DAC saturated", "ADC saturated", "Weights clipped", "Cells clipped", "Outside domain",
+        _measured(result), "DAC saturated", "ADC saturated", "Weights clipped", "Cells clipped", "Outside domain",
     )  # fmt: skip
     return Table((*headings, *told), tuple(rows), names=len(axes))
 
@@ -206,7 +221,7 @@ def _pictures(result: SimulationResult) -> dict[str, Picture]:
     pictures = {}
     for k, (name, axes) in enumerate(_sweeps(result)):
         if len(axes) <= 2:
-            said = f"Test accuracy against {' and '.join(map(field_words, axes))}"
+            said = f"{_measured(result)} against {' and '.join(map(field_words, axes))}"
             pictures[f"sweep{k}"] = as_picture(draw_sweep(result, name), said)
     if len(result.config["layers"]):
         pictures["layers"] = as_picture(draw_layers(result), "Error of every layer's outputs")
@@ -251,11 +266,15 @@ def draw_sweep(result: SimulationResult, name: str) -> Figure:
         across = [("float network", float_accuracy, COLOURS["float"], (2, 2)), ("base hardware", base, BLUE, (6, 2))]
         for label, level, colour, dashes in across:
             if np.isfinite(level):
-                axes.axhline(level, color=colour, dashes=dashes, linewidth=1.4, label=f"{label}, {level * 100:.1f} %")
-        known = means - np.nan_to_num(spreads)
-        lowest = min([float_accuracy, *known[np.isfinite(known)].tolist()])
-        bottom = max(0.0, float(np.floor((lowest - 0.03) * 20) / 20))
-        accuracy_axis(axes, bottom, 1.0 + 0.03 * (1 - bottom))
+                shown_level = f"{level * 100:.1f} %" if _metric(result) == "accuracy" else f"{level:.4g}"
+                axes.axhline(level, color=colour, dashes=dashes, linewidth=1.4, label=f"{label}, {shown_level}")
+        if _metric(result) == "accuracy":
+            known = means - np.nan_to_num(spreads)
+            lowest = min([float_accuracy, *known[np.isfinite(known)].tolist()])
+            bottom = max(0.0, float(np.floor((lowest - 0.03) * 20) / 20))
+            accuracy_axis(axes, bottom, 1.0 + 0.03 * (1 - bottom))
+        else:
+            axes.set_ylabel(_measured(result))
         axes.grid()
         title = capital(field_words(axes_of[1]["name"])) if several else None
         axes.legend(loc="best", title=title)

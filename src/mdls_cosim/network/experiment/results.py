@@ -148,7 +148,8 @@ def point_arrays(runs: np.ndarray, names: Names, axes: tuple[str, ...] = ()) -> 
         found = runs[place]
         if found is None:
             continue
-        accuracy[place] = found["right"] / found["images"]
+        # Journals of earlier versions count the images that are right.
+        accuracy[place] = found["value"] if "value" in found else found["right"] / found["images"]
         layers = [names.layers.index(name) for name in found["layers"].tolist()]
         limits = [names.limits.index(name) for name in found["limits"].tolist()]
         counts[place][layers] = found["counts"]

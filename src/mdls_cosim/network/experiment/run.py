@@ -25,6 +25,7 @@ from mdls_cosim.network.experiment.simulation import Simulation
 from mdls_cosim.network.experiment.subject import Subject
 from mdls_cosim.network.experiment.surrogates import kept_surrogate, label_plan, needs_fit, plan_key, with_surrogate
 from mdls_cosim.network.experiment.units import Bench, Unit, fit
+from mdls_cosim.network.zoo.factory import searched_first
 from mdls_cosim.provenance import canonical_json, tool_versions
 from mdls_cosim.store import Array
 from mdls_cosim.surrogates import Surrogate
@@ -83,6 +84,8 @@ class Work:
             threads,
             torch_device,
             subject.folder,
+            subject.metric,
+            simulation.output,
         )
 
     @cached_property
@@ -122,6 +125,10 @@ class Work:
             "seed": seed,
             "subject": self.subject.hashes,
             "images": len(self.bench.images),
+            "batch_size": self.simulation.batch_size,
+            "code": self.subject.code,
+            "metric": self.simulation.metric,
+            "output": self.simulation.output,
         }
         if self.bench.torch_device != "cpu":
             told["torch_device"] = torch.device(self.bench.torch_device).type
@@ -164,7 +171,8 @@ class Work:
         threads = torch.get_num_threads()
         try:
             torch.set_num_threads(self.bench.threads)
-            return self._run(folder, workers, executor, journal, progress, stage)
+            with searched_first(self.bench.folder):  # for imports inside the network's functions
+                return self._run(folder, workers, executor, journal, progress, stage)
         finally:
             torch.set_num_threads(threads)
 
@@ -178,12 +186,14 @@ class Work:
         stage: Stage,
     ) -> Summary:
         stage("reading the test images with the float network")
-        accuracy = self.subject.float_accuracy(self.bench.images, self.bench.labels, self.simulation.batch_size)
+        accuracy = self.subject.float_accuracy(
+            self.bench.images, self.bench.labels, self.simulation.batch_size, self.simulation.output
+        )
         planned = sum(self.simulation.runs for _ in self.plan.points) + 1
         with crew_of(executor, workers, self.bench, max(planned, len(self.fits))) as crew:
             fitted, fresh = self._fit(folder / "surrogates", crew, stage)
             units = self.units(fitted)
-            known = self._known(journal, [unit for each in units for unit in each])
+            known = self._known(journal, [unit for each in units for unit in each], stage)
             outcomes = crew.run({unit.key: unit for each in units for unit in each}, known, journal, progress)
         result = self._collect(units, outcomes, accuracy, fitted)
         different = {unit.key for each in units for unit in each}
@@ -195,20 +205,26 @@ class Work:
             surrogates=fresh,
         )
 
-    def _known(self, journal: Journal | None, units: Sequence[Unit]) -> dict[str, Outcome]:
+    def _known(self, journal: Journal | None, units: Sequence[Unit], stage: Stage) -> dict[str, Outcome]:
         """What the journal has of these units."""
         if journal is None:
             return {}
         kept = journal.kept()
         found = {unit.key: outcome for unit in units if (outcome := journal.known(unit)) is not None}
+        asked = _hash(self.simulation.as_given())
         if kept.done and not found:
-            raise StoreError(
-                "the journal holds runs of another experiment",
-                where=str(journal.path),
-                value=f"{kept.done} runs, none of which this one asks for",
-                hint="Name another folder with --out, or start over with --force",
+            if not (journal.plan or "").endswith(asked):
+                raise StoreError(
+                    "the journal holds runs of another experiment",
+                    where=str(journal.path),
+                    value=f"{kept.done} runs, none of which this one asks for",
+                    hint="Name another folder with --out, or start over with --force",
+                )
+            stage(
+                f"the network's code, its weights or the data have changed since the {kept.done} runs in "
+                f"{journal.path}: all runs are computed again"
             )
-        journal.begin(_hash([unit.key for unit in units]), self.tools)
+        journal.begin(f"{_hash([unit.key for unit in units])} of experiment {asked}", self.tools)
         return found
 
     def _fit(self, folder: Path, crew: Crew, stage: Stage) -> tuple[dict[str, Surrogate], int]:
@@ -246,7 +262,7 @@ class Work:
         sweeps = {sweep.name: sweep_arrays(sweep, runs[sweep.points], names) for sweep in self.plan.sweeps}
         first = next((found for found in runs.flat if found is not None), None)
         config = {
-            "simulation": self.simulation.as_dict(),
+            "simulation": self.simulation.as_given(),
             "hardware": _told(self.plan.points[0].hardware),
             "subject": self.subject.about | {f"{name}_hash": each for name, each in self.subject.hashes.items()},
             "images": len(self.bench.images),

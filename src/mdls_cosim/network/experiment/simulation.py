@@ -41,6 +41,8 @@ class DataPlan(Config):
 
     name: Literal["digits", "cifar10", "npz"] = "digits"
     """scikit-learn's digits, CIFAR-10 in its binary version, or arrays of the user's."""
+    factory: str | None = None
+    """`module:function` that gives the data in their place; see `data.labelled`."""
     path: str | None = None
     """The folder of CIFAR-10, or the .npz file."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -48,6 +50,10 @@ class DataPlan(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.factory is not None:
+            if self.name != "digits" or self.path is not None:
+                raise ConfigError("data are named or made by a factory", limit="`name` or `factory`, one of them")
+            return self
         if (self.name == "digits") != (self.path is None):
             raise ConfigError(
                 "data without their place" if self.path is None else "digits come with scikit-learn and have no path",
@@ -68,6 +74,8 @@ class TrainPlan(Config):
     """Images a step."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Adam's."""
+    loss: str | None = None
+    """`module:function` of outputs and targets; absent: the cross entropy."""
 
 
 class CalibrationPlan(Config):
@@ -106,7 +114,12 @@ class Simulation(Reading):
     images: Count | None = None
     """Of the test data, the first; absent: all."""
     batch_size: Count = 256
-    """Images at a time; changes memory and speed only."""
+    """Images at a time. With noise that is drawn at every read it decides which image gets which draw, and so changes
+    the numbers of a run within its spread."""
+    metric: str | None = None
+    """`module:function` of outputs and targets that gives a number; absent: the accuracy. See `evaluate`."""
+    output: str | int | None = None
+    """Key or index of the output that counts, of a network that returns several."""
     layer_images: Count = 32
     """Test images on which every layer's outputs are compared with those of the float network."""
     _folder: str = PrivateAttr("")
@@ -178,6 +191,16 @@ class Simulation(Reading):
     def reading(self) -> Reading:
         """Of the base."""
         return Reading(**{name: getattr(self, name) for name in Reading.model_fields})
+
+    def as_given(self) -> dict[str, Any]:
+        """`as_dict` without the keys that earlier versions do not have, where they are absent."""
+        found = self.as_dict()
+        tables = ((found, ("metric", "output")), (found["data"], ("factory",)), (found["train"] or {}, ("loss",)))
+        for table, names in tables:
+            for name in names:
+                if name in table and table[name] is None:
+                    del table[name]
+        return found
 
     @property
     def grid(self) -> bool:

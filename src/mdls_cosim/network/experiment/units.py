@@ -31,6 +31,7 @@ from mdls_cosim.network.evaluate import evaluate
 from mdls_cosim.network.experiment.plan import Compensation, Reading
 from mdls_cosim.network.experiment.results import COUNTS
 from mdls_cosim.network.rungs import on_rung
+from mdls_cosim.network.scores import Metric
 from mdls_cosim.surrogates import Surrogate, fit_to_exact
 
 Results = dict[str, Any]
@@ -54,6 +55,10 @@ class Bench:
     """Where units are computed; the network and the data come from the CPU."""
     folder: str | None
     """Where the network's own module lies."""
+    metric: Metric | None = None
+    """What is measured in place of the accuracy."""
+    output: str | int | None = None
+    """The network's output that counts."""
 
     def placed(self) -> Bench:
         """The same on its torch device."""
@@ -215,7 +220,7 @@ def _compensate(model: nn.Module, compensation: Compensation, images: Tensor) ->
 
 
 def _run(model: nn.Module, report: ConversionReport, unit: Unit, run: int, bench: Bench) -> Results:
-    """One chip: how many images are right, and what every layer counted."""
+    """One chip: its accuracy or metric, and what every layer counted."""
     found = evaluate(
         model,
         (bench.images, bench.labels),
@@ -224,13 +229,15 @@ def _run(model: nn.Module, report: ConversionReport, unit: Unit, run: int, bench
         bench.batch_size,
         moment=unit.reading.moment,
         prepare=lambda chip: _compensate(chip, unit.reading.compensation, bench.calibration),
+        metric=bench.metric,
+        output=bench.output,
     )
     counters, (clipped,) = found.counters, found.clipped
     limits = sorted({limit for each in counters.values() for limit in each.outside})
     skipped = [json.dumps([layer.name, layer.kind, layer.reason]) for layer in report.skipped]
     skipped += [json.dumps([name, "weights", "multiplied by past any layer"]) for name in report.digital_products]
     return {
-        "right": np.array(round(found.mean * found.images)),
+        "value": np.array(found.mean),
         "images": np.array(found.images),
         "layers": np.array(list(counters), dtype=np.str_),
         "counts": np.array([[getattr(each, name) for name in COUNTS] for each in counters.values()], dtype=np.int64),

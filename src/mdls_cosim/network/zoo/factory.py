@@ -14,27 +14,39 @@ from typing import Any
 from torch import nn
 
 from mdls_cosim.errors import ConfigError
+from mdls_cosim.network.source import forget_changed, note_loaded
 
 _FORM = '"module:function", as in "my_networks:small_cnn"'
 
 
 def factory(reference: str, folder: str | os.PathLike[str] | None = None) -> Callable[..., nn.Module]:
-    """The function that `reference` ("module:function") names, checked at every call to return a torch module.
-
-    This imports the module, which runs its code: name only modules that you trust. What the code itself raises goes
-    through as it is.
-
-    Args:
-        folder: where modules are looked for first (that of an experiment's file); None: only where Python looks.
+    """The function of `named_function`, checked at every call to return a torch module.
 
     Raises:
         ConfigError: no such module or function; at the call, arguments that the function does not take, or a result
             that is no `torch.nn.Module`.
     """
+    return _checked(named_function(reference, folder), reference, folder)
+
+
+def named_function(reference: str, folder: str | os.PathLike[str] | None = None, where: str = "model") -> Any:
+    """What can be called under `reference`, "module:function".
+
+    This imports the module, which runs its code: name only modules that you trust. A module whose file, or that of a
+    module it imports, has changed since an earlier import is imported anew. What the code itself raises goes through
+    as it is.
+
+    Args:
+        folder: where modules are looked for first (that of an experiment's file); None: only where Python looks.
+        where: the place of a reference that is none, for its error.
+
+    Raises:
+        ConfigError: no such module or function.
+    """
     module_name, colon, function_name = reference.partition(":")
     names = [*module_name.split("."), *function_name.split(".")]
     if not colon or not all(name.isidentifier() for name in names):
-        raise ConfigError("not the name of a function", where="model", value=reference, limit=_FORM)
+        raise ConfigError("not the name of a function", where=where, value=reference, limit=_FORM)
     found: Any = _imported(module_name, reference, folder)
     for name in function_name.split("."):
         if not hasattr(found, name):
@@ -48,13 +60,16 @@ def factory(reference: str, folder: str | os.PathLike[str] | None = None) -> Cal
         found = getattr(found, name)
     if not callable(found):
         raise ConfigError("not a function", where=reference, value=type(found).__name__, limit="what can be called")
-    return _checked(found, reference)
+    return found
 
 
 def _imported(name: str, reference: str, folder: str | os.PathLike[str] | None) -> Any:
-    with _searched_first(folder):
+    with searched_first(folder):
+        forget_changed(name)
         try:
-            return importlib.import_module(name)
+            found = importlib.import_module(name)
+            note_loaded(name)
+            return found
         except ModuleNotFoundError as error:
             # A module that the user's own module misses is told by Python, with the line that asks for it.
             if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
@@ -69,20 +84,26 @@ def _imported(name: str, reference: str, folder: str | os.PathLike[str] | None) 
 
 
 @contextmanager
-def _searched_first(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+def searched_first(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Looks for modules in `folder` before all other places, for a while."""
     if folder is None:
         yield
         return
     entry = os.path.abspath(folder)
     sys.path.insert(0, entry)
     importlib.invalidate_caches()  # the module may have been written a moment ago
+    written = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # bytecode of a second ago would stand for a file of the same size
     try:
         yield
     finally:
+        sys.dont_write_bytecode = written
         sys.path.remove(entry)
 
 
-def _checked(function: Callable[..., Any], reference: str) -> Callable[..., nn.Module]:
+def _checked(
+    function: Callable[..., Any], reference: str, folder: str | os.PathLike[str] | None
+) -> Callable[..., nn.Module]:
     @functools.wraps(function)
     def build(*arguments: Any, **options: Any) -> nn.Module:
         try:
@@ -96,7 +117,8 @@ def _checked(function: Callable[..., Any], reference: str) -> Callable[..., nn.M
                 raise ConfigError(
                     f"the function cannot be called so: {error}", where=reference, limit=f"{signature}"
                 ) from None
-        model = function(*arguments, **options)
+        with searched_first(folder):  # for imports inside the function
+            model = function(*arguments, **options)
         if not isinstance(model, nn.Module):
             raise ConfigError(
                 "the function returns no model", where=reference, value=type(model).__name__, limit="a torch.nn.Module"
