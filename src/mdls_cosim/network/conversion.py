@@ -101,7 +101,8 @@ class ConversionReport:
     """Of each kind of cell on the converted layers: effects of a parameter set that act, those that are left out, the
     lifetime of the state, and warnings."""
     digital_products: tuple[str, ...] = ()
-    """Weights that the model itself multiplied by in the calibration, past any layer: such products are digital."""
+    """Weights and other tensors that the model itself multiplied by in the calibration, past any layer: such products
+    are digital. With `attention="tiles"` also products of two activations that stayed digital."""
 
     @property
     def clipped(self) -> int:

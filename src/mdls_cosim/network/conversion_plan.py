@@ -38,6 +38,8 @@ class ConversionPlan:
     """Layers that stay digital, and why."""
     uncounted: frozenset[nn.Module]
     """Those of `kept` that no rule chose."""
+    attention_on_tiles: bool
+    """Products of attention are asked for on tiles, for all layers or for some."""
 
     @property
     def has_no_matrix(self) -> bool:
@@ -80,7 +82,8 @@ class ConversionPlan:
         for under in chosen.values():
             under.tile_model()
         _check_finite({layers[module][0] or WHOLE: module for module in chosen})
-        return cls(whole, originals, layers, chosen, kept, frozenset(uncounted))
+        wanted = any(each is not None and each.attention == "tiles" for each in (hardware, *choices.values()))
+        return cls(whole, originals, layers, chosen, kept, frozenset(uncounted), wanted)
 
 
 def check(model: nn.Module, hardware: Hardware, rules: Rules | None = None) -> None:

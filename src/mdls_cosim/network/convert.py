@@ -17,7 +17,7 @@ from mdls_cosim.network.calibrate import calibrate
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
 from mdls_cosim.network.conversion_plan import ConversionPlan, Rules
 from mdls_cosim.network.convertibility import CONVERTERS, WHOLE, kinds
-from mdls_cosim.network.digital_products import DigitalProducts
+from mdls_cosim.network.digital_products import DigitalProducts, plain_tensors
 from mdls_cosim.network.moments import give_method
 
 
@@ -76,7 +76,7 @@ def convert(
             ConversionWarning,
             stacklevel=2,
         )
-    products = DigitalProducts(_watched(converted, {layers[module][0]: module for module in plan.uncounted}))
+    products = DigitalProducts(whole[0], *_watched(model, whole[0], converted, plan))
     if calibration is not None:
         with products:
             calibrate(whole[0], calibration)
@@ -89,7 +89,7 @@ def convert(
         unread=tuple(name for name, layer in converted.items() if calibration is not None and not layer.counters.reads),
         unranged=tuple(name for name, layer in converted.items() if calibration is not None and not layer.calibrated),
         cells=tuple(dict.fromkeys(line for layer in converted.values() for line in cell_lines(layer.hardware))),
-        digital_products=tuple(products.found),
+        digital_products=(*products.weights, *(products.activations if plan.attention_on_tiles else ())),
     )
     return whole[0], report
 
@@ -101,14 +101,21 @@ def _keep_attributes(digital: nn.Module, new: nn.Module) -> None:
             object.__setattr__(new, name, value)
 
 
-def _watched(converted: Mapping[str, AnalogLayer], digital: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Weights that nothing should be multiplied by in the running model, but through their layers."""
-    found = {f"{name}.weight": layer.weight for name, layer in converted.items()}
+def _watched(
+    original: nn.Module, model: nn.Module, converted: Mapping[str, AnalogLayer], plan: ConversionPlan
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors that a model should multiply by only through layers on tiles; and those that rules keep digital."""
+    found = {f"{name} of the float model": each for name, each in original.named_parameters()}
+    found |= plain_tensors(model)
+    digital = {plan.layers[module][0]: module for module in plan.uncounted}
     for name, module in digital.items():
         if not isinstance(module, AnalogLayer):
             found |= {f"{name}.{part}": each for part, each in module.named_parameters(recurse=False)}
             found |= {f"{name}.{part}": each for part, each in module.named_buffers(recurse=False)}
-    return {name.removeprefix("."): each.detach() for name, each in found.items()}
+    found |= {f"{name}.weight": layer.weight for name, layer in converted.items()}
+    named = {name.removeprefix("."): each for name, each in found.items()}
+    silent = {name: each for name, each in (*model.named_parameters(), *model.named_buffers()) if name not in named}
+    return named, silent
 
 
 def _share_scale(seeds: Mapping[AnalogLayer, int]) -> None:
