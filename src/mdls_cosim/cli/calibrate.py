@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdls_cosim.cli.app import app
+from mdls_cosim.cli.cells import print_lifetimes
 from mdls_cosim.cli.files import Force, check_input, check_output, size_of
 from mdls_cosim.cli.terminal import print_line, print_table, progress_bar
 
@@ -160,6 +161,7 @@ def calibrate(
     for note in found.notes:
         print_line(f"note: {note}")
     print_line(f"error: {_error_line(found)}")
+    print_lifetimes(found.device, None if read_voltage is None else parse_quantity(read_voltage, "volt"))
     print_line(f"wrote {out} ({size_of(out)}) and {picture} ({size_of(picture)})")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdls_cosim.cli.app import app
+from mdls_cosim.cli.cells import print_tile_lifetimes
 from mdls_cosim.cli.files import check_input, size_of
 from mdls_cosim.cli.terminal import print_line, print_pairs, print_table, print_title
 
@@ -28,8 +29,8 @@ def info(
 ) -> None:
     """Say what is in a file and where it came from.
 
-    Arrays with units, axes and range; specification, domain and errors; content hash, parents, tools, seed and time;
-    points that failed, and why.
+    Arrays with units, axes and range; specification, domain and errors; lifetime of the cells' state at 0 V and at the
+    read voltage; content hash, parents, tools, seed and time; points that failed, and why.
 
     \b
     Example:
@@ -57,7 +58,11 @@ def info(
     else:
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
         print_pairs(settings_table(_variants(group)), "Variants")
-        print_pairs(settings_table({**provenance.get("config", {}), **attributes}), "Specification")
+        config = provenance.get("config", {})
+        print_pairs(settings_table({**config, **attributes}), "Specification")
+        if isinstance(config.get("tile"), dict):
+            read = config.get("read")
+            print_tile_lifetimes(config["tile"], read.get("voltage") if isinstance(read, dict) else None)
     if provenance:
         origin = {
             "content hash": provenance.get("content_hash"),
@@ -100,6 +105,7 @@ def _print_surrogate(attributes: Mapping[str, Any]) -> None:
         totals = {name: error_percent(error.get(name)) for name in ("rms", "p99", "bound")}
         print_pairs(settings_table(totals), "Error over all classes")
     print_pairs(settings_table(attributes.get("coefficients") or {}), "Coefficients")
+    print_tile_lifetimes(spec, (attributes.get("domain") or {}).get("input_voltage"))
 
 
 def _print_pulse_surrogate(attributes: Mapping[str, Any]) -> None:
@@ -125,6 +131,9 @@ def _print_simulation(config: Mapping[str, Any]) -> None:
     print_pairs(settings_table({"layers": config["layers"], **config["subject"]}), "Network and data")
     print_pairs(settings_table(sweeps), "Swept")
     print_pairs(settings_table({**config["simulation"], "sweep": None}), "Experiment")
+    hardware = config.get("hardware") or {}
+    tile = hardware.get("tile") or {}
+    print_tile_lifetimes(tile.get("spec", tile), hardware.get("read_voltage"))
 
 
 def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path, decks: bool) -> None:

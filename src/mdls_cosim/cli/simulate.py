@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mdls_cosim.cli.app import INTERRUPTED, app
+from mdls_cosim.cli.cells import print_network_cells
 from mdls_cosim.cli.files import check_input, size_of
 from mdls_cosim.cli.terminal import log, print_error, print_line, print_table, progress_bar
 
@@ -128,6 +129,7 @@ def simulate(
             log().print(_kept(journal), markup=False, soft_wrap=True)
             raise
     _tell(summary, time.perf_counter() - began, folder / JOURNAL)
+    print_network_cells(work)
     print_line(f"wrote {results} ({size_of(results)}), {summary.result.content_hash}, and {report}")
     if summary.failed:
         raise typer.Exit(1)
@@ -159,6 +161,7 @@ def _tell_plan(work: Work) -> None:
     print_line(f"{len(rows)} points of {runs} run{'s' if runs > 1 else ''} each")
     if work.fits:
         print_line(f"{len(work.fits)} tiles of non-linear cells: a surrogate is fitted to exact solutions of each")
+    print_network_cells(work)
 
 
 def _tell(summary: Summary, spent: float, journal: Path) -> None:

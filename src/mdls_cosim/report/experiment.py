@@ -83,7 +83,7 @@ def simulation_tables(result: SimulationResult) -> dict[str, Table | None]:
     for name, _ in _sweeps(result):
         tables[f"Swept: {name}"] = _sweep_table(result, name)
     tables["Layers at the base hardware"] = _layer_table(result)
-    tables["Uses outside the domain of a surrogate"] = _limit_table(result)
+    tables["Outside the domain of a surrogate, or held at the range of the device"] = _limit_table(result)
     return tables
 
 
