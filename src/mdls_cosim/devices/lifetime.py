@@ -108,5 +108,6 @@ def duration_text(seconds: float) -> str:
     """A time in a unit that suits it: "640 ns", "74 ms", "3.2 days", "12 years"."""
     for unit, size in (("years", YEAR), ("days", 86400.0), ("hours", 3600.0)):
         if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
+            number = f"{seconds / size:.3g}"
+            return f"{number} {unit.removesuffix('s') if number == '1' else unit}"
     return format_quantity(seconds, "second", 3)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mdls_cosim.config import Config
+from mdls_cosim.devices.parameter_files import parameter_set_names
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Quantity, format_quantity
 
@@ -67,13 +68,18 @@ def merged(nominal: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def absolute(table: Any, folder: Path) -> Any:
-    """A table whose keys `file` name absolute paths."""
+    """A table whose keys `file`, and `parameters` where it is no set of the package, name absolute paths."""
     if not isinstance(table, Mapping):
         return table
     return {
-        name: str(folder / value) if name == "file" and isinstance(value, str) else absolute(value, folder)
-        for name, value in table.items()
+        name: str(folder / value) if _is_path(name, value) else absolute(value, folder) for name, value in table.items()
     }
+
+
+def _is_path(name: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return name == "file" or (name == "parameters" and value not in parameter_set_names())
 
 
 def value_at(config: Any, path: list[str]) -> tuple[Any, str]:

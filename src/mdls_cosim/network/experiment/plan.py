@@ -156,7 +156,14 @@ def _base(simulation: Simulation, where: str) -> dict[str, Any]:
             "hardware has one tile", where=f"{where}: hardware", limit="`tile` or `surrogate`, one of them"
         )
     raw["tile"] = load(simulation.resolve(str(file))) if file is not None else _tile(simulation, tile)
-    return raw
+    return _absolute_variability(raw, simulation)
+
+
+def _absolute_variability(raw: dict[str, Any], simulation: Simulation) -> dict[str, Any]:
+    """`raw` with the file of a parameter set, where its variability names one, by an absolute path."""
+    if "variability" not in raw:
+        return raw
+    return {**raw, "variability": fields.absolute(raw["variability"], Path(simulation.folder).resolve())}
 
 
 def _tile(simulation: Simulation, tile: Any) -> Any:
@@ -187,6 +194,7 @@ def _point(label: str, raw: Mapping[str, Any], simulation: Simulation, where: st
             own["tile"] = load(simulation.resolve(str(own.pop("surrogate"))))
         elif isinstance(own.get("tile"), str):
             own["tile"] = _tile(simulation, own["tile"])
+        own = _absolute_variability(own, simulation)
         rules[pattern] = _hardware(fields.merged(raw, own), reading, f'{where}, rules."{pattern}"')
     return Point(label, _hardware(raw, reading, where), rules, reading)
 
