@@ -281,7 +281,7 @@ class TestShapes:
 class TestSaid:
     def test_lifetimes_and_warnings(self):
         cell = MetastableSwitch(parameters="knowm_sdc_m1_47k")
-        given = Hardware(tile=tile(cell), rung="nodal", conductance_range=(1e-6, 1e-3))
+        given = Hardware(tile=tile(cell), rung="nodal")
         lines = cell_lines(given, time=YEAR)
         assert any("at 0 V the state moves from 1 to 0.9 in 192 µs" in line for line in lines)
         warnings = [line for line in lines if line.startswith("warning")]
@@ -303,6 +303,5 @@ class TestSaid:
         with pytest.raises(ConfigError, match="cycle_to_cycle of speed"):
             Hardware(
                 tile=tile(Vteam()),
-                conductance_range=(2e-3, 9e-3),
                 variability=effects(CycleToCycle(distribution=Lognormal(sigma=0.1))),
             )
