@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mdls_cosim.characterize.characterization import Characterization
+from mdls_cosim.characterize.declared import check_declared
 from mdls_cosim.characterize.experiment import Experiment
 from mdls_cosim.characterize.journal import Journal
 from mdls_cosim.characterize.point import Point
@@ -88,10 +89,13 @@ class Campaign:
 
         Raises:
             StoreError: the points of the journal were made with other tools.
+            InputError: users' cells do not have the conductances that they are programmed to; see `check_declared`.
         """
         with Crew(executor, workers, engine, settings, most=len(self.points)) as crew:
             info = crew.info()
             self._refuse_slow(info, settings)
+            voltages = [getattr(plan, "voltage", 0.0) for plan in self.spec.experiments.values()]
+            check_declared(crew, (part.tile for part in self.parts), self.spec.conductance_range, voltages)
             if journal is not None:
                 journal.begin(self.plan_hash, journal_tools(info))
             found = crew.run({point.key: point for point in self.points}, journal, progress, strict)

@@ -30,8 +30,8 @@ from mdls_cosim.tiles import (
 
 Floats = NDArray[np.float64]
 
-# Where the small-signal limit of a user's subcircuit is measured [V].
-_SMALL = 1e-4
+SMALL_VOLTAGE = 1e-4
+"""Where the small-signal limit of a user's subcircuit is measured [V]."""
 _MOST_BRANCH_STEPS = 50
 
 
@@ -93,7 +93,7 @@ def preliminary(engine: Engine) -> Engine:
 def cell_conductances(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
     """I/V of single cells in these states (cells,) at the reference voltage and 300 K [S]: one row, a column a cell."""
     row = tile.bare(1, len(states)).replace(temperature=ROOM_TEMPERATURE)
-    voltages = [tile.reference_voltage] if tile.reference_voltage else [_SMALL, -_SMALL]
+    voltages = [tile.reference_voltage] if tile.reference_voltage else [SMALL_VOLTAGE, -SMALL_VOLTAGE]
     deck = tile_deck(row, states=states[None])
     currents = engine.run(deck, np.array(voltages)[:, None]).values
     return (currents / np.array(voltages)[:, None]).mean(axis=0)

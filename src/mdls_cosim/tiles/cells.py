@@ -6,7 +6,7 @@ import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
@@ -63,17 +63,39 @@ class TransistorCell(Config):
     """Of a selected row [V]."""
 
 
-class StateDeclaration(Config):
+class _Shorter(Config):
+    """A configuration without the fields that are younger than stored Datasets, as long as they have their defaults.
+
+    So the content hashes of what does not use them stay.
+    """
+
+    younger: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if name not in self.younger or getattr(self, name) != fields[name].default
+        }
+
+
+class StateDeclaration(_Shorter):
     """How a user's subcircuit is programmed: through one instance parameter, or through one pin.
 
     `quantity` says what the number is: "conductance" [S] or "resistance" [ohm] of the cell itself, or a "state" that
     rises or falls with conductance between `lowest` and `highest`; that relation is then measured in ngspice.
     """
 
+    younger = frozenset({"of"})
+
     parameter: str | None = None
     """Name of the instance parameter; absent: the pin "state" is held at the number [V]."""
     quantity: Literal["conductance", "resistance", "state"] = "state"
     """What the number is."""
+    of: Literal["cell", "part"] = "cell"
+    """What has that conductance or resistance: the cell, as is measured before a campaign, or one part of it."""
     lowest: float = 0.0
     """One end of the range of a "state"."""
     highest: float = 1.0
@@ -99,10 +121,7 @@ class _Gate(Config):
     gate_voltage: Voltage
 
 
-_YOUNGER = {"gate_voltage"}
-
-
-class SubcircuitCell(Config):
+class SubcircuitCell(_Shorter):
     """A user's own subcircuit (`FILE.sub`) as a cell, declared in `FILE.toml` beside it.
 
     In TOML: `model = "subcircuit"`, `file = "my_device.sub"`; the declaration beside it holds
@@ -118,6 +137,8 @@ class SubcircuitCell(Config):
     the state's voltage, and takes its rate of change as a current (spice_models/vteam.sub shows the form): such a
     cell can be written and pulsed too. The pins "gate" of a row are one gate line, as those of TransistorCell.
     """
+
+    younger = frozenset({"gate_voltage"})
 
     model: Literal["subcircuit"] = "subcircuit"
     subcircuit: str
@@ -136,11 +157,6 @@ class SubcircuitCell(Config):
     """Path of a compiled Verilog-A model."""
     osdi_hash: str | None = None
     """sha256 of that file; found when the declaration is read."""
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Fields that are absent and younger than stored Datasets are left out, so that content hashes stay."""
-        return {name: value for name, value in handler(self).items() if name not in _YOUNGER or value is not None}
 
     @model_validator(mode="before")
     @classmethod
