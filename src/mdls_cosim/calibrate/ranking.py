@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +12,7 @@ from mdls_cosim.calibrate.fit_progress import Progress
 from mdls_cosim.calibrate.loop_fit import LoopFit
 from mdls_cosim.calibrate.loops import CANDIDATES, fit_loops
 from mdls_cosim.calibrate.measurement import Loop
+from mdls_cosim.calibrate.ranking_file import RankingFile, ranking_key
 from mdls_cosim.calibrate.spaces import FITTED_MODELS
 
 
@@ -25,6 +27,8 @@ def rank(
     bootstrap: int = 0,
     candidates: int = CANDIDATES,
     progress: Progress | None = None,
+    keep: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> list[LoopFit]:
     """Fits of `devices` (all that have a search space) to `loops`, best first.
 
@@ -34,11 +38,19 @@ def rank(
 
     Args:
         bootstrap: see `fit_loops`; of the best model only.
+        keep: a file into which every fit goes once it is done (`RankingFile`).
+        resume: take fits from that file, where it exists, instead of repeating them.
 
     Raises:
         ConfigError, InputError: as `fit_loops`.
+        StoreError: the file cannot be written, or holds no fits of these loops and settings.
     """
     models = tuple(devices) if devices is not None else FITTED_MODELS
+    settings = {
+        "series_resistance": series_resistance, "parallel_capacitance": parallel_capacitance, "seed": seed,
+        "candidates": candidates,
+    }  # fmt: skip
+    kept = None if keep is None else RankingFile.open(keep, ranking_key(loops, held_out, settings), resume=resume)
     fits = []
     for place, model in enumerate(models):
 
@@ -46,12 +58,17 @@ def rank(
             if progress is not None:
                 progress(place * planned + done, len(models) * planned)
 
+        if kept is not None and model in kept.fits:
+            fits.append(kept.fits[model])
+            continue
         fits.append(
             fit_loops(
                 loops, model, held_out=held_out, series_resistance=series_resistance,
                 parallel_capacitance=parallel_capacitance, seed=seed, candidates=candidates, progress=tell,
             )
         )  # fmt: skip
+        if kept is not None:
+            kept.add(model, fits[-1])
     order = sorted(fits, key=_held_out_error if held_out else information_criterion)
     basis = (
         "the relative error of the branches of held-out loops"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import secrets
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -21,11 +19,12 @@ from mdls_cosim.calibrate.loop_fit import branches_error
 from mdls_cosim.calibrate.measurement import Measurement
 from mdls_cosim.calibrate.parameter_text import config_table, quantity_text, toml_text
 from mdls_cosim.calibrate.pulse_response import PulseResponse
+from mdls_cosim.calibrate.whole_file import write_whole
 from mdls_cosim.config import Config
 from mdls_cosim.devices import AnyDevice, Device
 from mdls_cosim.devices.parameter_files import read_parameter_file
 from mdls_cosim.devices.variability import Variability
-from mdls_cosim.errors import ConfigError, StoreError
+from mdls_cosim.errors import ConfigError
 from mdls_cosim.provenance import tool_versions
 from mdls_cosim.quantities import format_quantity, parse_quantity
 
@@ -179,20 +178,7 @@ class Calibration:
         Raises:
             StoreError: it cannot be written.
         """
-        text = self.text()
-        target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-        try:
-            with open(temporary, "x", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            raise StoreError(f"cannot be written ({error.strerror})", where=os.fspath(path)) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        write_whole(path, self.text())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
