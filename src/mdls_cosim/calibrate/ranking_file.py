@@ -87,6 +87,15 @@ class RankingFile:
         write_whole(self.path, json.dumps(content))
 
 
+def kept_models(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The models whose fits a ranking's file holds; none where it cannot be read."""
+    try:
+        content = json.loads(read_text_file(path, "the ranking", largest=_LARGEST).text)
+        return tuple(str(each["model"]) for each in content["ranking"])
+    except (ValueError, KeyError, TypeError, RecursionError, MdlsError):
+        return ()
+
+
 def ranking_key(loops: Sequence[Loop], held_out: Sequence[Loop], settings: Mapping[str, Any]) -> str:
     """The hash of all that the fits of a ranking depend on."""
     digest = hashlib.sha256()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -28,6 +29,7 @@ from mdls_cosim.calibrate.pulses import calibrate_pulses
 from mdls_cosim.calibrate.reading import kind_of
 from mdls_cosim.calibrate.result import Calibration, Ranked, Value
 from mdls_cosim.devices import AnyDevice, Device, Ohmic
+from mdls_cosim.devices.lifetime import lifetime_warnings, lifetimes
 from mdls_cosim.devices.parameter_files import parameter_set_names, read_parameter_file
 from mdls_cosim.devices.variability import Variability
 from mdls_cosim.errors import ConfigError, InputError
@@ -44,6 +46,9 @@ _SPARED = 4
 
 _RANKED = 3
 """One loop in so many is held out where models are to be ranked and nothing else is held out."""
+
+READ_VOLTAGE = 0.2
+"""At plus and minus which the lifetime of a fitted device is stated, besides that at 0 V [V]."""
 
 _SET_UP = {"series_resistance": "ohm", "parallel_capacitance": "farad"}
 """What a fit finds besides the device: the circuit that it was measured in."""
@@ -62,6 +67,8 @@ def calibrate(
     bootstrap: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    keep: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Calibration:
     """What `measurements`, all of one kind, say of a device.
 
@@ -80,8 +87,11 @@ def calibrate(
         parallel_capacitance: of cables and probes across the device [F]; or "fit".
         bootstrap: fits to resampled data; None: what suits the kind (for loops none, the Hessian instead).
         progress: called with (done, planned).
+        keep: a file into which each fit of "auto" goes once it is done.
+        resume: continue with the fits that this file holds.
 
     Raises:
+        StoreError: that file cannot be written, or belongs to other data or settings.
         InputError: nothing to calibrate on, measurements of several kinds, data that cannot be fitted.
         ConfigError: an unknown device.
     """
@@ -102,6 +112,8 @@ def calibrate(
             "series_resistance": series_resistance, "parallel_capacitance": parallel_capacitance, "seed": seed,
             "bootstrap": 0 if bootstrap is None else bootstrap, "progress": progress,
         }  # fmt: skip
+        if device == AUTO:
+            settings |= {"keep": keep, "resume": resume}
         return _with_notes(_from_loops(loops, (*spared, *others), device, settings), (*measurements, *held_out))
     beside, known = (device, None) if isinstance(device, Device) else _named(device)
     if kind == "pulses":
@@ -235,7 +247,7 @@ def _from_loops(
         fits = [fit_loops(loops, model, held_out=held_out, **settings)]
     best = fits[0]
     every = (*loops, *held_out)
-    notes = [*best.notes]
+    notes = [*lifetime_warnings(lifetimes(best.device, READ_VOLTAGE)), *best.notes]
     notes += [
         f"{loop.name}: times rebuilt from the phase of its sine; it fits to {loop.time_residual:.2%} of its amplitude"
         for loop in every

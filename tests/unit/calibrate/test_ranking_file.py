@@ -129,5 +129,5 @@ def test_fits_that_were_tampered_with_are_one_error(tmp_path: Path, fitted: list
                    {"modelled": "x"}, {"unknown": 1}, {"variability": [{}]}):  # fmt: skip
         changed = {**whole, "fits": {"vteam": {**whole["fits"]["vteam"], **change}}}
         path.write_text(json.dumps(changed))
-        with pytest.raises(StoreError, match="cannot|can be continued"):
+        with pytest.raises(StoreError, match=r"cannot|can be continued"):
             start(path, resume=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,14 @@ from typer.testing import CliRunner
 
 import mdls_cosim.calibrate.ranking  # noqa: F401  it takes fit_loops by name, and is not to take a stand-in
 from mdls_cosim import cli
-from mdls_cosim.calibrate import Calibration, Loop
+from mdls_cosim.calibrate import Calibration, Loop, ranking
 from mdls_cosim.calibrate.loop_fit import LoopFit
 from mdls_cosim.devices import Vteam
 
 PNG = b"\x89PNG"
+
+
+RANK = ranking.rank
 
 
 def run(*arguments: str | Path) -> tuple[int, str, str]:
@@ -54,6 +58,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             held_out={loop.name: 0.03 for loop in held_out},
             modelled={loop.name: 0.98 * loop.currents for loop in (*loops, *held_out)},
             starts={loop.name: 0.0 for loop in (*loops, *held_out)},
+            misfit=0.1,
+            points=100,
             notes=("a note",),
         )
 
@@ -180,6 +186,58 @@ class TestLoops:
         code, _, error = run(listed, "--out", tmp_path / "p.toml")
         assert code == 2
         assert "no list of measurements" in error
+
+
+class TestResume:
+    """`--device auto` keeps each fit that is done."""
+
+    @pytest.fixture
+    def fitted(self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Models that were fitted; the third of a run is interrupted unless "whole" is among them."""
+        done: list[str] = []
+        fit = sys.modules["mdls_cosim.calibrate.loops"].fit_loops
+
+        def interrupted(loops: Sequence[Loop], device: str, **settings: Any) -> LoopFit:
+            if len(done) == 2 and "whole" not in done:
+                raise KeyboardInterrupt
+            done.append(device)
+            return fit(loops, device, **settings)
+
+        monkeypatch.setattr(ranking, "fit_loops", interrupted)
+        monkeypatch.setattr("mdls_cosim.calibrate.ranking.rank", RANK)
+        return done
+
+    def test_an_interrupted_ranking_says_how_to_go_on_and_goes_on(self, tmp_path: Path, fitted: list[str]) -> None:
+        path, out = loop_file(tmp_path / "loop.csv"), tmp_path / "mine.toml"
+        code, _, error = run(path, "--out", out)
+        assert code == 130
+        assert "2 fitted models (metastable_switch, yakopcic)" in error
+        assert "--resume" in error
+        assert not out.exists()
+        assert (tmp_path / "mine.ranking.json").is_file()
+        code, _, error = run(path, "--out", out)
+        assert code == 2
+        assert "an interrupted ranking is here" in error
+        fitted.append("whole")
+        code, said, error = run(path, "--out", out, "--resume")
+        assert code == 0, error
+        assert fitted[:4] == ["metastable_switch", "yakopcic", "whole", "vteam"]
+        assert "yakopcic) are in" in said
+        assert len(Calibration.load(out).ranking) == 6
+        assert not (tmp_path / "mine.ranking.json").exists()
+
+    def test_other_settings_are_not_continued_and_force_begins_anew(self, tmp_path: Path, fitted: list[str]) -> None:
+        path, out = loop_file(tmp_path / "loop.csv"), tmp_path / "mine.toml"
+        assert run(path, "--out", out)[0] == 130
+        code, _, error = run(path, "--out", out, "--resume", "--seed", "7")
+        assert code == 2
+        assert "other data, settings" in error
+        fitted.append("whole")
+        assert run(path, "--out", out, "--force")[0] == 0
+        assert fitted.count("metastable_switch") == 2
+        code, _, error = run(path, "--out", out, "--force", "--resume", "--device", "vteam")
+        assert code == 2
+        assert "--device auto" in error
 
 
 class TestOthers:
