@@ -90,11 +90,12 @@ def preliminary(engine: Engine) -> Engine:
     return getattr(engine, "preliminary", engine)
 
 
-def cell_conductances(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
+def cell_conductances(engine: Engine, tile: TileSpec, states: Floats, second_states: Floats | None = None) -> Floats:
     """I/V of single cells in these states (cells,) at the reference voltage and 300 K [S]: one row, a column a cell."""
     row = tile.bare(1, len(states)).replace(temperature=ROOM_TEMPERATURE)
     voltages = [tile.reference_voltage] if tile.reference_voltage else [SMALL_VOLTAGE, -SMALL_VOLTAGE]
-    deck = tile_deck(row, states=states[None])
+    second = None if second_states is None else second_states[None]
+    deck = tile_deck(row, states=states[None], second_states=second)
     currents = engine.run(deck, np.array(voltages)[:, None]).values
     return (currents / np.array(voltages)[:, None]).mean(axis=0)
 

@@ -21,7 +21,14 @@ from pydantic import Field
 
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
-from mdls_cosim.characterize.transients import check_start, conductances_of, pulse_train, raising_sign, start_states
+from mdls_cosim.characterize.transients import (
+    check_start,
+    conductances_of,
+    pulse_train,
+    raising_sign,
+    start_states,
+    states_at,
+)
 from mdls_cosim.dataset import Array
 from mdls_cosim.errors import InputError
 from mdls_cosim.quantities import Amplitude, Duration
@@ -107,12 +114,10 @@ class PulsePoint(Point):
         waves, ends = pulse_train(self.voltages[:, None], self.width)
         result = engine.transient(deck, waves)
         check_start(self.tile, waves, result, states)
-        probes = result.probes
-        moved = result.at(np.concatenate([[0.0], ends]))
-        columns = [probes.index(f"v(state0_{cycle})") for cycle in range(self.tile.cols)]
-        after = moved[:, columns].T
-        after[:, 0] = states[0]
-        return {"conductances": conductances_of(engine, self.tile, after)}
+        moved, second = states_at(self.tile, result, np.concatenate([[0.0], ends]))
+        moved[0] = states
+        after, second = moved[:, 0].T, None if second is None else second[:, 0].T
+        return {"conductances": conductances_of(engine, self.tile, after, second)}
 
     def blank(self) -> Results:
         return {"conductances": np.full((self.tile.cols, len(self.voltages) + 1), np.nan)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mdls_cosim.characterize.circuits import cell_conductances, programmed
 from mdls_cosim.devices import DynamicDevice, Memristor
@@ -61,9 +61,7 @@ def check_start(tile: TileSpec, waves: Waves, result: Waveforms, states: Floats)
     cell = tile.cell
     if not isinstance(cell, SubcircuitCell):
         return
-    nets = [f"v(state{row}_{col})" for row in range(tile.rows) for col in range(tile.cols)]
-    soon = result.at(_FIRST_STEPS * waves.first_step)[0]
-    found = soon[[result.probes.index(net) for net in nets]].reshape(states.shape)
+    found = states_at(tile, result, _FIRST_STEPS * waves.first_step)[0][0]
     size = max(abs(cell.state.lowest), abs(cell.state.highest), cell.state.highest - cell.state.lowest)
     wrong = ~(np.abs(found - states) <= _START * size)
     if wrong.any():
@@ -77,11 +75,25 @@ def check_start(tile: TileSpec, waves: Waves, result: Waveforms, states: Floats)
         )
 
 
-def conductances_of(engine: Engine, tile: TileSpec, states: Floats) -> Floats:
+def conductances_of(engine: Engine, tile: TileSpec, states: Floats, second_states: Floats | None = None) -> Floats:
     """I/V of the memristor alone in these states, any shape, at the tile's reference voltage [S]."""
     if tile.device is None:
-        return cell_conductances(engine, tile, states.ravel()).reshape(states.shape)
+        second = None if second_states is None else second_states.ravel()
+        return cell_conductances(engine, tile, states.ravel(), second).reshape(states.shape)
     return np.asarray(tile.device.conductance(states, tile.reference_voltage))
+
+
+def states_at(tile: TileSpec, result: Waveforms, times: ArrayLike) -> tuple[Floats, Floats | None]:
+    """States, and second states where the cells have them, at times [s]: (times, rows, cols)."""
+    cells = [f"{row}_{col}" for row in range(tile.rows) for col in range(tile.cols)]
+    sampled = result.at(times)
+
+    def of(line: str) -> Floats:
+        chosen = sampled[:, [result.probes.index(f"v({line}{cell})") for cell in cells]]
+        return chosen.reshape(-1, tile.rows, tile.cols)
+
+    two = isinstance(tile.cell, SubcircuitCell) and tile.cell.second_state is not None
+    return of("state"), of("second") if two else None
 
 
 def pulse_train(voltages: Floats, width: float) -> tuple[Waves, Floats]:

@@ -32,6 +32,7 @@ from mdls_cosim.characterize.transients import (
     pulse_train,
     raising_sign,
     start_states,
+    states_at,
 )
 from mdls_cosim.dataset import Array
 from mdls_cosim.quantities import Amplitude, Duration
@@ -117,7 +118,7 @@ class WritePoint(Point):
     def solve(self, engine: Engine) -> Results:
         plan, tile, (row, col) = self.plan, self.tile, self.cell
         accepted = plan.tolerance * (self.span[1] - self.span[0])
-        states = start_states(engine, tile, self.conductances)
+        states, second = start_states(engine, tile, self.conductances), None
         first = conductances_of(engine, tile, states)
         history = [first[row, col]]
         delivered, repeated, reversals, last = np.inf, 0, 0, 0
@@ -128,10 +129,12 @@ class WritePoint(Point):
             last = direction
             first_size = (plan.raising if direction > 0 else plan.lowering) * (1 - plan.back_off) ** reversals
             size = first_size * (1 + plan.step * repeated)
-            states, share = self._pulse(engine, states, direction * raising_sign(tile) * size)
+            states, second, share = self._pulse(engine, states, second, direction * raising_sign(tile) * size)
             delivered = min(delivered, share)
-            history.append(float(conductances_of(engine, tile, states[row : row + 1, col : col + 1])[0, 0]))
-        changed = np.abs(conductances_of(engine, tile, states) / first - 1)
+            chosen = (slice(row, row + 1), slice(col, col + 1))
+            one = None if second is None else second[chosen]
+            history.append(float(conductances_of(engine, tile, states[chosen], one)[0, 0]))
+        changed = np.abs(conductances_of(engine, tile, states, second) / first - 1)
         way = np.sign(self.target - history[0])
         found = np.full(plan.pulses + 1, np.nan)
         found[: len(history)] = history
@@ -152,20 +155,23 @@ class WritePoint(Point):
     def operating_points(self) -> int:
         return self.plan.pulses
 
-    def _pulse(self, engine: Engine, states: Floats, voltage: float) -> tuple[Floats, float]:
-        """The states after one pulse, and the share of its voltage at the cell when it reaches full size."""
+    def _pulse(
+        self, engine: Engine, states: Floats, second: Floats | None, voltage: float
+    ) -> tuple[Floats, Floats | None, float]:
+        """States and second states after one pulse, and the share of its full voltage that the cell gets."""
         tile, (row, col) = self.tile, self.cell
         ends, voltages = selection(tile, row, col, self.plan.scheme, voltage, sense=False)
         gates = selected_gates(tile, row)
-        deck = tile_deck(tile, states=states, ends=ends, gates=gates, transient=True, nodes=True)
+        options = {"ends": ends, "gates": gates, "second_states": second}
+        deck = tile_deck(tile, states=states, **options, transient=True, nodes=True)
         waves, _ = pulse_train(voltages[None], self.plan.width)
         result = engine.transient(deck, waves)
         check_start(tile, waves, result, states)
-        nets = [f"v(state{i}_{j})" for i in range(tile.rows) for j in range(tile.cols)]
-        moved = result.columns(nets)[-1].reshape(states.shape)
+        moved, second = (None if each is None else each[0] for each in states_at(tile, result, waves.stop))
         rows, columns = line_voltages(tile, result)
         full = int(np.searchsorted(result.times, EDGE * self.plan.width))
-        return moved, float((rows - columns)[full, row, col] / voltage)
+        assert moved is not None
+        return moved, second, float((rows - columns)[full, row, col] / voltage)
 
     def _neighbours(self) -> list[NDArray[np.bool_]]:
         """Masks (rows, cols) of NEIGHBOURS."""

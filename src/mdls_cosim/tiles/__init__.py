@@ -2,6 +2,7 @@
 
 from mdls_cosim.tiles.cells import (
     AnyCell,
+    SecondState,
     SelectorCell,
     StateDeclaration,
     SubcircuitCell,
@@ -29,6 +30,7 @@ __all__ = [
     "Ends",
     "LineFaults",
     "RowEnd",
+    "SecondState",
     "SelectorCell",
     "StateDeclaration",
     "SubcircuitCell",

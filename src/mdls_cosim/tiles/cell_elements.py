@@ -27,6 +27,7 @@ class CellElements:
         transient: bool,
         gates: Sequence[float] | None,
         speeds: ArrayLike | None,
+        second_states: ArrayLike | None = None,
     ) -> None:
         self.speeds = None if speeds is None else _checked_speeds(speeds, states.shape)
         self.spec, self.cell, self.states, self.transient = spec, spec.cell, states, transient
@@ -35,9 +36,8 @@ class CellElements:
         branches = [f"branch{tag}" for tag in self.tags] if hysteretic(spec.cell) else []
         self.branch_sources = [] if transient else [f"V{net}" for net in branches]
         moving = [f"state{tag}" for tag in self.tags] if _moves(spec) else []
-        integrating = transient and isinstance(spec.cell, SubcircuitCell) and spec.cell.integrates
-        self.initial = tuple(zip(moving, states.ravel().tolist(), strict=True)) if integrating else ()
-        self.state_nets = moving + branches if transient else []
+        self.held, self.initial = self._held(moving, second_states)
+        self.state_nets = [net for net, _ in self.held] + branches if transient else []
         two = isinstance(spec.cell, SelectorCell | TransistorCell)
         self.middle_nets = [f"mid{tag}" for tag in self.tags] if two else []
 
@@ -114,25 +114,39 @@ class CellElements:
             )
         nets = {"row": plus, "column": minus, "ground": ["cellground"] * len(plus)}
         nets["state"] = [f"state{tag}" for tag in self.tags]
+        nets["second_state"] = [f"second{tag}" for tag in self.tags]
         nets["gate"] = [f"gate{tag.split('_')[0]}" for tag in self.tags]
         pins = [" ".join(one) for one in zip(*(nets[pin] for pin in cell.pins), strict=True)]
         lines = [
             f"Xcell{tag} {pin} {cell.subcircuit} {own}"
             for tag, pin, own in zip(self.tags, pins, _each(parameters, len(plus)), strict=True)
         ]
-        if "state" in cell.pins:
-            lines += self._state_holders()
-        lines += self._gate_sources()
+        lines += self._state_holders() + self._gate_sources()
         # Named so that its current counts in the balance of currents into ground.
         return lines + (["Vsubcircuits cellground 0 0"] if "ground" in cell.pins else [])
 
+    def _held(
+        self, moving: list[str], second_states: ArrayLike | None
+    ) -> tuple[list[tuple[str, float]], tuple[tuple[str, float], ...]]:
+        """Net and value of every state, and those of them whose cell has a capacitor of its own, in a transient."""
+        cell = self.cell
+        held = list(zip(moving, self.states.ravel().tolist(), strict=True)) if moving else []
+        own = held if isinstance(cell, SubcircuitCell) and cell.integrates("state") else []
+        if isinstance(cell, SubcircuitCell) and cell.second_state is not None:
+            values = np.broadcast_to(
+                cell.second_state.value if second_states is None else np.asarray(second_states), self.states.shape
+            )
+            second = list(zip([f"second{tag}" for tag in self.tags], values.ravel().tolist(), strict=True))
+            held, own = held + second, own + (second if cell.integrates("second_state") else [])
+        elif second_states is not None:
+            raise InputError("second states of cells that have one at most", value=cell.model)
+        return held, tuple(own) if self.transient else ()
+
     def _state_holders(self) -> list[str]:
         """What sets the states: sources; in a transient capacitors, or `initial` for cells with one of their own."""
-        if self.initial:
-            return []
-        values = _texts(self.states)
-        form = "Cstate{0} state{0} 0 1n ic={1}" if self.transient else "Vstate{0} state{0} 0 {1}"
-        return [form.format(tag, value) for tag, value in zip(self.tags, values, strict=True)]
+        own = {net for net, _ in self.initial}
+        form = "C{0} {0} 0 1n ic={1}" if self.transient else "V{0} {0} 0 {1}"
+        return [form.format(net, format_number(value)) for net, value in self.held if net not in own]
 
     def _gate_sources(self) -> list[str]:
         return [f"Vgate{row} gate{row} 0 {format_number(value)}" for row, value in enumerate(self.gates)]

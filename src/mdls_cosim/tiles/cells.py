@@ -112,7 +112,14 @@ class StateDeclaration(_Shorter):
         return self
 
 
-Pin = Literal["row", "column", "gate", "state", "ground"]
+class SecondState(Config):
+    """A second state of a user's subcircuit, at its pin "second_state": a temperature, a second filament's gap."""
+
+    value: float
+    """Of every cell when it is programmed [V at the pin]: held in reads, and where transients start."""
+
+
+Pin = Literal["row", "column", "gate", "state", "second_state", "ground"]
 
 
 class _Gate(Config):
@@ -127,18 +134,20 @@ class SubcircuitCell(_Shorter):
     In TOML: `model = "subcircuit"`, `file = "my_device.sub"`; the declaration beside it holds
 
         subcircuit = "my_device"          # the .subckt in the file; the file's own name if absent
-        pins = ["row", "column"]          # in the order of its .subckt line; also "gate", "state", "ground"
+        pins = ["row", "column"]          # in the order of its .subckt line; also "gate", "state", "ground",
+                                          # "second_state"
         osdi = "my_device.osdi"           # a compiled Verilog-A model, where the subcircuit needs one
         state = {parameter = "g", quantity = "conductance"}
         parameters = {thickness = 5e-9}   # other instance parameters
         gate_voltage = "1.8 V"            # of selected rows, with a pin "gate"; 0 V on the others
+        second_state = {value = 300}      # with a pin "second_state"
 
     The text of the file becomes part of the configuration, and so of every dataset's provenance. A pin "state" is
     the state's voltage, and takes its rate of change as a current (spice_models/vteam.sub shows the form): such a
     cell can be written and pulsed too. The pins "gate" of a row are one gate line, as those of TransistorCell.
     """
 
-    younger = frozenset({"gate_voltage"})
+    younger = frozenset({"gate_voltage", "second_state"})
 
     model: Literal["subcircuit"] = "subcircuit"
     subcircuit: str
@@ -153,6 +162,8 @@ class SubcircuitCell(_Shorter):
     """Other instance parameters."""
     gate_voltage: Voltage | None = None
     """Of the gate line of a selected row [V], for a pin "gate"; absent: 1.8 V."""
+    second_state: SecondState | None = None
+    """Of a pin "second_state"."""
     osdi: str | None = None
     """Path of a compiled Verilog-A model."""
     osdi_hash: str | None = None
@@ -177,6 +188,8 @@ class SubcircuitCell(_Shorter):
         # Checked here, so that what is wrong is said to be in that file.
         if isinstance(declared.get("state"), dict):
             declared["state"] = StateDeclaration.from_text_dict(declared["state"], f"{beside}, state")
+        if isinstance(declared.get("second_state"), dict):
+            declared["second_state"] = SecondState.from_text_dict(declared["second_state"], f"{beside}, second_state")
         if "gate_voltage" in declared:
             declared["gate_voltage"] = _Gate.from_text_dict(
                 {"gate_voltage": declared["gate_voltage"]}, str(beside)
@@ -197,9 +210,17 @@ class SubcircuitCell(_Shorter):
         for pin in ("row", "column"):
             if self.pins.count(pin) != 1:
                 raise ConfigError("every cell has this pin once", where="pins", value=list(self.pins), limit=pin)
-        for pin, what in (("state", "one state"), ("gate", "one gate")):
+        singles = {"state": "one state", "gate": "one gate", "second_state": "one second state"}
+        for pin, what in singles.items():
             if self.pins.count(pin) > 1:
                 raise ConfigError(f"a cell has {what}", where="pins", value=list(self.pins), limit=f"{pin} once")
+        if (self.second_state is None) == ("second_state" in self.pins):
+            raise ConfigError(
+                "a second state has a pin and a table",
+                where="second_state",
+                value=None if self.second_state is None else self.second_state.value,
+                limit='a pin "second_state" and second_state = {value = ...}, or neither',
+            )
         if self.gate_voltage is not None and "gate" not in self.pins:
             raise ConfigError(
                 "a gate voltage of a cell without a gate",
@@ -241,7 +262,8 @@ class SubcircuitCell(_Shorter):
                     limit=", ".join(parameters)[:100] or "none on its .subckt line",
                     hint="ngspice would take an unknown one without a word.",
                 )
-        _ = self.integrates  # refuses a capacitor that would not start at the state
+        for pin in ("state", "second_state"):
+            self.integrates(pin)  # refuses a capacitor that would not start at the state
         return self
 
     def compiled_model(self) -> str | None:
@@ -260,13 +282,12 @@ class SubcircuitCell(_Shorter):
             )
         return self.osdi
 
-    @property
-    def integrates(self) -> bool:
-        """Whether the subcircuit has a capacitor of its own that integrates the state at its pin."""
-        if "state" not in self.pins:
+    def integrates(self, pin: Literal["state", "second_state"]) -> bool:
+        """Whether the subcircuit has a capacitor of its own that integrates the state at this pin."""
+        if pin not in self.pins:
             return False
-        grounds = tuple(number for number, pin in enumerate(self.pins) if pin == "ground")
-        return integrates(self.text, self.subcircuit, self.pins.index("state"), grounds)
+        grounds = tuple(number for number, each in enumerate(self.pins) if each == "ground")
+        return integrates(self.text, self.subcircuit, self.pins.index(pin), grounds)
 
     def _check_text(self) -> None:
         """Refuse a text that ngspice must not see; see `spice.library.definitions`."""

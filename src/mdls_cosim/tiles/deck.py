@@ -86,6 +86,7 @@ def tile_deck(
     faults: LineFaults | None = None,
     gates: Sequence[float] | None = None,
     speeds: ArrayLike | None = None,
+    second_states: ArrayLike | None = None,
     transient: bool = False,
     nodes: bool = False,
 ) -> Deck:
@@ -104,6 +105,7 @@ def tile_deck(
         faults: broken and bridged lines.
         gates: (rows,) voltages of the gate lines of cells with a gate [V]; absent: all selected.
         speeds: (rows, cols), factors of the rate at which states of dynamic devices move; absent: 1.
+        second_states: (rows, cols), of users' cells with a second state; absent: as they are when programmed.
         transient: with capacitances, and with states that move from where they are set; else they are held.
         nodes: probe every net of lines and cells too, in a transient every state, and the currents of all sources.
 
@@ -116,7 +118,7 @@ def tile_deck(
     _check_ends(spec, ends)
     _check_faults(spec, faults)
     rows, columns = row_nets(spec, faults), column_nets(spec, faults)
-    cells = CellElements(spec, cell_states(spec, conductances, states), transient, gates, speeds)
+    cells = CellElements(spec, cell_states(spec, conductances, states), transient, gates, speeds, second_states)
     elements = cells.elements(rows, columns)
     elements += _wires(spec, "row", rows, spec.row_line_resistance, faults.open_rows)
     elements += _wires(spec, "col", columns, spec.column_line_resistance, faults.open_columns)
