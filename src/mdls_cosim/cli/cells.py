@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.cli.terminal import print_line, print_title
@@ -15,8 +15,17 @@ READ_VOLTAGE = 0.2
 """At which the lifetime is stated where nothing says at which voltage [V] cells are read: that of `Hardware`."""
 
 
-def print_lifetimes(device: Device | None, read_voltage: float | None = None, temperature: float = 300.0) -> None:
-    """Prints the lifetimes of a device at 0 V and at plus and minus the read voltage [V], and what is short of them."""
+def print_lifetimes(
+    device: Device | None,
+    read_voltage: float | None = None,
+    temperature: float = 300.0,
+    computed: Collection[str] = (),
+) -> None:
+    """Prints the lifetimes of a device at 0 V and at plus and minus the read voltage [V], and warnings of short ones.
+
+    Args:
+        computed: names of effects, "own_retention" and "read_disturb", that compute them already: no warning.
+    """
     from mdls_cosim.devices.lifetime import lifetime_warnings, lifetimes
 
     found = lifetimes(device, READ_VOLTAGE if read_voltage is None else read_voltage, temperature)
@@ -25,11 +34,14 @@ def print_lifetimes(device: Device | None, read_voltage: float | None = None, te
     print_title(f"Lifetime of the state, by the device's own equation at {temperature:g} K")
     for each in found:
         print_line(str(each))
-    for warning in lifetime_warnings(found):
+    missing = [each for each in found if ("read_disturb" if each.voltage else "own_retention") not in computed]
+    for warning in lifetime_warnings(missing):
         print_line(f"warning: {warning}", style="yellow")
 
 
-def print_tile_lifetimes(spec: Mapping[str, Any], read_voltage: float | None = None) -> None:
+def print_tile_lifetimes(
+    spec: Mapping[str, Any], read_voltage: float | None = None, computed: Collection[str] = ()
+) -> None:
     """As `print_lifetimes`, of the device in the cells of a stored tile; nothing where it has none of this package."""
     from mdls_cosim.errors import MdlsError
     from mdls_cosim.tiles import TileSpec
@@ -38,7 +50,7 @@ def print_tile_lifetimes(spec: Mapping[str, Any], read_voltage: float | None = N
         tile = TileSpec(**spec)
     except MdlsError:  # of another version: the rest of the file is shown nonetheless
         return
-    print_lifetimes(tile.device, read_voltage, tile.temperature)
+    print_lifetimes(tile.device, read_voltage, tile.temperature, computed)
 
 
 def print_network_cells(work: Work) -> None:

@@ -133,7 +133,9 @@ def _print_simulation(config: Mapping[str, Any]) -> None:
     print_pairs(settings_table({**config["simulation"], "sweep": None}), "Experiment")
     hardware = config.get("hardware") or {}
     tile = hardware.get("tile") or {}
-    print_tile_lifetimes(tile.get("spec", tile), hardware.get("read_voltage"))
+    effects = (hardware.get("variability") or {}).get("effects", ())
+    computed = {each.get("effect") for each in effects}
+    print_tile_lifetimes(tile.get("spec", tile), hardware.get("read_voltage"), computed)
 
 
 def _print_failures(failures: Sequence[Mapping[str, Any]], file: Path, decks: bool) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mdls_cosim.devices.lifetime import duration_text, lifetimes
+from mdls_cosim.errors import MdlsError
+from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, tool_table
 from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words, words
+from mdls_cosim.tiles import TileSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,6 +88,7 @@ def simulation_tables(result: SimulationResult) -> dict[str, Table | None]:
     for name, _ in _sweeps(result):
         tables[f"Swept: {name}"] = _sweep_table(result, name)
     tables["Layers at the base hardware"] = _layer_table(result)
+    tables["Lifetime of the cells' state, by the device's own equation"] = _lifetime_table(result)
     tables["Outside the domain of a surrogate, or held at the range of the device"] = _limit_table(result)
     return tables
 
@@ -145,6 +151,24 @@ def _sweep_table(result: SimulationResult, name: str) -> Table:
         _measured(result), "DAC saturated", "ADC saturated", "Weights clipped", "Cells clipped", "Outside domain",
     )  # fmt: skip
     return Table((*headings, *told), tuple(rows), names=len(axes))
+
+
+def _lifetime_table(result: SimulationResult) -> Table | None:
+    """At 0 V and at plus and minus the read voltage of the base hardware."""
+    hardware = result.config["hardware"]
+    tile = hardware["tile"]
+    try:
+        spec = TileSpec(**tile.get("spec", tile))
+    except MdlsError:  # a stored tile of another version
+        return None
+    found = lifetimes(spec.device, hardware["read_voltage"], spec.temperature)
+    rows = tuple(
+        (format_quantity(each.voltage, "volt"), f"{each.start:.3g} to {each.end:.3g}", duration_text(each.seconds))
+        if math.isfinite(each.seconds)
+        else (format_quantity(each.voltage, "volt"), "no state by a tenth of the range", "–")
+        for each in found
+    )
+    return Table(("Voltage", "State moves", "In"), rows) if rows else None
 
 
 def _layer_table(result: SimulationResult) -> Table | None:

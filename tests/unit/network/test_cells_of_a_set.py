@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ from mdls_cosim.errors import ConfigError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.network import analog_layers, convert, evaluate, on_rung
 from mdls_cosim.network.experiment.units import Bench, converted
+from mdls_cosim.surrogates.series import START, SeriesSurrogate
 from mdls_cosim.tiles import SelectorCell, TileSpec
 
 SET = "phase_change_nandakumar"
@@ -256,6 +258,23 @@ class TestShapes:
         model, _ = converted(bench, self.given, {})
         assert all(layer.hardware.rung == "nodal" for layer in analog_layers(model).values())
         assert all(layer.devices() is not None for layer in analog_layers(model).values())
+
+    def test_series_surrogates_compute_them(self):
+        """Against exact tiles; the coefficients are those of perturbation theory, no fit."""
+        spec = self.given.spec.replace(column_line_resistance=1.0)
+        surrogate = SeriesSurrogate(spec, coefficients={**START, "amplitude": (0.2,)})
+        generator = np.random.default_rng(2)
+        cells = torch.as_tensor(generator.uniform(1e-6, 1e-4, (2, 6, 6)))
+        devices = Sinh(nonlinearity=4.0).varied(
+            {"nonlinearity": torch.as_tensor(4 * np.exp(0.5 * generator.standard_normal((2, 6, 6))))}
+        )
+        voltages = torch.as_tensor(generator.uniform(-0.2, 0.2, (2, 9, 6)))
+        exact = NodalTile(spec).program(cells, devices)
+        found, plain = surrogate.program(cells, devices), surrogate.program(cells)
+        scale = exact(voltages).square().mean().sqrt()
+        assert float((found(voltages) - exact(voltages)).square().mean().sqrt() / scale) < 1e-3
+        assert float((plain(voltages) - exact(voltages)).square().mean().sqrt() / scale) > 3e-2
+        torch.testing.assert_close(found.power(voltages), exact.power(voltages), rtol=2e-3, atol=0)
 
     def test_noise_of_the_reads_goes_with_it(self):
         noisy = self.given.replace(variability=effects(*self.given.variability.effects, ReadNoise(relative=0.05)))
