@@ -61,6 +61,7 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
         ],
         layers=_layer_table(result),
         limits=_limit_table(result),
+        lifetimes=_lifetime_table(result),
         skipped=_skipped_table(result),
         surrogates=_surrogate_table(result),
         failures=result.failures,

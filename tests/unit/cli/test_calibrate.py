@@ -83,6 +83,8 @@ class TestLoops:
         assert "loop.csv fitted 2.00 %" in lines
         assert "note: a note" in lines
         assert "error: fitted 2.00 %, nothing was held out" in lines
+        assert any(line.startswith("Lifetime of the state, by the device's own equation") for line in lines)
+        assert any(line.startswith("at 0 V ") for line in lines)
         assert lines[-1].startswith(f"wrote {out}")
         assert (tmp_path / "mine.png").read_bytes().startswith(PNG)
         found = Calibration.load(out)
