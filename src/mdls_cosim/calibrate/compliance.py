@@ -38,6 +38,8 @@ _AT_LIMIT = 0.97
 """Share of a limit that was given from which on a point counts as limited..."""
 _ABOVE_LIMIT = 1.1
 """...and share that no point may exceed."""
+_MOST_LEVELS = 8
+"""Plateau levels that are listed."""
 _REGULAR = 1.6
 """Largest step over the median step of a programmed sweep; 1 for a triangle, 1.5 for a sine."""
 
@@ -150,9 +152,11 @@ def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tu
     """Points on plateaus of `limited` along which `driving` moves, and the levels of the plateaus."""
     points = np.zeros(len(limited), dtype=bool)
     levels: list[float] = []
+    order = np.argsort(cycle, kind="stable")
+    cycles = np.split(order, np.flatnonzero(np.diff(cycle[order])) + 1)
     for sign in (1, -1):
-        for number in np.unique(cycle):
-            mine = np.flatnonzero((cycle == number) & (sign * limited > 0))
+        for own in cycles:
+            mine = own[sign * limited[own] > 0]
             if len(mine) < _LEAST_POINTS:
                 continue
             size = np.abs(limited[mine])
@@ -166,7 +170,7 @@ def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tu
                     levels.append(sign * float(np.median(np.abs(limited[run]))))
     distinct: list[float] = []
     for level in levels:
-        if not any(abs(level - other) < 0.02 * abs(other) for other in distinct):
+        if len(distinct) < _MOST_LEVELS and not any(abs(level - other) < 0.02 * abs(other) for other in distinct):
             distinct.append(level)
     return points, tuple(distinct)
 

@@ -325,8 +325,6 @@ def _easyexpert(rows: Sequence[Line], where: str, is_declared: bool) -> Layout:
 def declared_columns(columns: str, width: int, where: str) -> list[str]:
     """The declaration of every column, from `--columns`."""
     names = [name.strip() for name in columns.split(",")]
-    if all(name == "-" for name in names):
-        raise ConfigError("no column declared", where="--columns", value=columns)
     if names[-1] == "..." and len(names) > 1:
         names = names[:-1] + [names[-2]] * (width - len(names) + 1)
     if len(names) != width:

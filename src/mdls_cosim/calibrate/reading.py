@@ -41,6 +41,8 @@ _COLUMNS: dict[Kind, str] = {
     "endurance": "cycle, on and off resistance",
 }
 """What a measurement of each kind is made of, for messages."""
+_MOST_RAMPS = 10_000
+"""In a file."""
 _USED: dict[Kind, tuple[str, ...]] = {
     "loop": ("voltage", "applied voltage", "current", "time", "cycle"),
     "pulses": ("ramp", "pulse"),
@@ -305,6 +307,10 @@ def _parted(table: TableFile, values: np.ndarray) -> list[np.ndarray]:
         begins = np.flatnonzero(np.diff(table.counts("pulse")) <= 0) + 1
     else:
         begins = np.zeros(0, dtype=np.int64)
+    if len(begins) > _MOST_RAMPS:
+        raise InputError(
+            "too many ramps of pulses", where=table.path, value=len(begins), limit=f"at most {_MOST_RAMPS}"
+        )
     return np.split(values, begins)
 
 
@@ -329,6 +335,8 @@ def _levels(table: TableFile, setup: Setup) -> LevelTable:
     if table.has("level"):
         _, levels = np.unique(table.counts("level"), return_inverse=True)
     elif targets is not None:
+        if len(np.unique(targets)) > _MOST_RAMPS:
+            raise InputError("too many different targets", where=table.path, limit=f"at most {_MOST_RAMPS}")
         _, levels = np.unique(targets, return_inverse=True)
     else:
         raise InputError("a table of levels without a column level or target", where=table.path)

@@ -103,4 +103,6 @@ def current_noise(currents: np.ndarray) -> float:
 
     Their median size, for normal noise 0.6745 sqrt(6) of the deviation: jumps of the device do not count.
     """
+    if len(currents) < 3:
+        return 0.0
     return float(np.median(np.abs(np.diff(currents, 2))) / (0.6745 * np.sqrt(6)))

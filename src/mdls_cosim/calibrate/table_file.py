@@ -17,10 +17,13 @@ from mdls_cosim.text_files import MEGABYTE, read_text_file
 
 LARGEST_FILE = 32 * MEGABYTE
 """[bytes]."""
-MOST_LINES = 1_000_000
+MOST_LINES = 500_000
+MOST_NUMBERS = 4_000_000
 LONGEST_LINE = 1_000_000
 """Characters."""
 
+_MOST_GROUPS = {"level": 4096, "device": 10_000, "ramp": 10_000, "cycle": 100_000}
+"""Different numbers in a column that groups rows. Cycles of endurance are plain numbers, read as such."""
 _LONGEST_PATH = 100
 """Characters of the path that messages show: its end."""
 _SHOWN = 100
@@ -128,6 +131,12 @@ class TableFile:
     def counts(self, name: str) -> np.ndarray:
         """The column `name` as whole numbers."""
         values = self.column(name)
+        most = _MOST_GROUPS.get(name)
+        if most is not None and len(np.unique(values)) > most:
+            raise InputError(
+                f"too many numbers of a {name}", where=self.path, value=len(np.unique(values)), limit=f"at most {most}",
+                hint="Is this the column that the header says?",
+            )  # fmt: skip
         whole = (values == np.round(values)) & (np.abs(values) < 2**53)
         if (bad := np.flatnonzero(~whole)).size:
             raise InputError(
@@ -160,6 +169,8 @@ def read_table(
     where = where if len(where) <= _LONGEST_PATH else f"...{where[3 - _LONGEST_PATH :]}"
     file = read_text_file(path, "the table", largest=LARGEST_FILE)
     names = None if columns is None else [name.strip() for name in columns.split(",")]
+    if names is not None and not any(name not in ("-", "...") for name in names):
+        raise ConfigError("no column declared", where="--columns", value=columns)
     if not file.text.strip():
         raise InputError("an empty file", where=where, limit="a table of numbers")
     layout = find_table(_lines(file.text, where), where, names, decimal_comma)
@@ -242,6 +253,11 @@ def _parsed(
     needed = places[-1] + 1
     if width > MOST_COLUMNS:
         raise InputError("too many columns", where=where, value=width, limit=f"at most {MOST_COLUMNS}")
+    if len(layout.rows) * len(places) > MOST_NUMBERS:
+        raise InputError(
+            "a table too large", where=where, value=f"{len(layout.rows)} rows of {len(places)} columns",
+            limit=f"at most {MOST_NUMBERS} numbers",
+        )  # fmt: skip
     values = np.empty((len(layout.rows), len(places)))
     kinds = np.zeros(values.shape, dtype=np.int8)
     texts: dict[tuple[int, int], str] = {}
