@@ -131,9 +131,9 @@ class AnalogMultiheadAttention(Composite):
             if mask is not None and self._products_on_tiles:
                 unseen = (mask == float("-inf")).all(-2)[..., None]
                 key, value = key.masked_fill(unseen, 0.0), value.masked_fill(unseen, 0.0)
-            scores = _multiply(self.scores, query / query.shape[-1] ** 0.5, key.mT)
+            scores = multiply(self.scores, query / query.shape[-1] ** 0.5, key.mT)
             weights = functional.dropout((scores if mask is None else scores + mask).softmax(-1), share)
-            outputs = _multiply(self.mixture, weights, value)
+            outputs = multiply(self.mixture, weights, value)
         else:
             outputs = functional.scaled_dot_product_attention(query, key, value, mask, share)
         return outputs.transpose(1, 2).flatten(2), weights if need_weights else None
@@ -168,7 +168,7 @@ class AnalogMultiheadAttention(Composite):
 
 
 @uncompiled  # how many writes it takes is no part of a graph
-def _multiply(product: nn.Module, inputs: Tensor, weights: Tensor) -> Tensor:
+def multiply(product: nn.Module, inputs: Tensor, weights: Tensor) -> Tensor:
     """A product over (batch, heads, …), in as many writes as it takes."""
     if not isinstance(product, AnalogProduct):
         return product(inputs, weights)

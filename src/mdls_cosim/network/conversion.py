@@ -103,6 +103,9 @@ class ConversionReport:
     digital_products: tuple[str, ...] = ()
     """Weights and other tensors that the model itself multiplied by in the calibration, past any layer: such products
     are digital. With `attention="tiles"` also products of two activations that stayed digital."""
+    untraced: dict[str, str] = field(default_factory=dict)
+    """With `attention="tiles"`: modules that torch.fx cannot trace, and why. Products in their own `forward` are
+    digital."""
 
     @property
     def clipped(self) -> int:
@@ -152,6 +155,9 @@ class ConversionReport:
             )
         if self.digital_products:
             lines.append(f"multiplied by digitally, past any layer: {', '.join(self.digital_products)}")
+        if self.untraced:
+            lines.append("not traced by torch.fx: attention in the forward of these modules stays digital")
+            lines += _table(list(self.untraced.items()))
         if len(self.surrogates) > 1:
             lines.append(f"{len(self.surrogates)} surrogates of different origin")
             lines += [f"  {', '.join(names)}: {surrogate}" for surrogate, names in self.surrogates.items()]

@@ -15,6 +15,7 @@ from mdls_cosim.analog.composite import open_composites
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.network.chips import copied
 from mdls_cosim.network.convertibility import WHOLE, digital_reason, matches, matrix_layers, refusal, unregistered
+from mdls_cosim.network.written_products import open_products
 
 Rules = Mapping[str, Hardware | Mapping[str, Any] | None]
 
@@ -40,6 +41,8 @@ class ConversionPlan:
     """Those of `kept` that no rule chose."""
     attention_on_tiles: bool
     """Products of attention are asked for on tiles, for all layers or for some."""
+    untraced: dict[str, str]
+    """With these, the modules whose own products torch.fx cannot see, and why."""
 
     @property
     def has_no_matrix(self) -> bool:
@@ -56,6 +59,8 @@ class ConversionPlan:
         choices = _choices(rules, hardware)
         whole = nn.Sequential(copied(model))
         originals = open_composites(whole)
+        wanted = any(each is not None and each.attention == "tiles" for each in (hardware, *choices.values()))
+        untraced = open_products(whole[0]) if wanted else {}
         layers = matrix_layers(whole[0])
         _check_patterns(choices, layers)
         registered = {id(each) for each in (*whole.modules(), *whole.parameters(), *whole.buffers())}
@@ -82,8 +87,7 @@ class ConversionPlan:
         for under in chosen.values():
             under.tile_model()
         _check_finite({layers[module][0] or WHOLE: module for module in chosen})
-        wanted = any(each is not None and each.attention == "tiles" for each in (hardware, *choices.values()))
-        return cls(whole, originals, layers, chosen, kept, frozenset(uncounted), wanted)
+        return cls(whole, originals, layers, chosen, kept, frozenset(uncounted), wanted, untraced)
 
 
 def check(model: nn.Module, hardware: Hardware, rules: Rules | None = None) -> None:

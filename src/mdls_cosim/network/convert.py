@@ -19,6 +19,7 @@ from mdls_cosim.network.conversion_plan import ConversionPlan, Rules
 from mdls_cosim.network.convertibility import CONVERTERS, WHOLE, kinds
 from mdls_cosim.network.digital_products import DigitalProducts, plain_tensors
 from mdls_cosim.network.moments import give_method
+from mdls_cosim.network.written_products import product_parts
 
 
 def convert(
@@ -61,7 +62,7 @@ def convert(
     for opened, original in plan.originals.items():
         _keep_attributes(original, opened)
     closed = {opened: original for opened, original in plan.originals.items() if not opened.on_tiles}
-    skipped = _skipped(whole[0], layers, kept, closed)
+    skipped = (*_skipped(whole[0], layers, kept, closed), *_opened_forwards(whole[0], kept))
     replace_modules(whole, closed)
     for name, module in whole[0].named_modules():
         if isinstance(module, Composite):
@@ -89,6 +90,7 @@ def convert(
         unread=tuple(name for name, layer in converted.items() if calibration is not None and not layer.counters.reads),
         unranged=tuple(name for name, layer in converted.items() if calibration is not None and not layer.calibrated),
         cells=tuple(dict.fromkeys(line for layer in converted.values() for line in cell_lines(layer.hardware))),
+        untraced={name or WHOLE: why for name, why in plan.untraced.items()},
         digital_products=(*products.weights, *(products.activations if plan.attention_on_tiles else ())),
     )
     return whole[0], report
@@ -99,6 +101,18 @@ def _keep_attributes(digital: nn.Module, new: nn.Module) -> None:
     for name, value in plain_attributes(digital).items():
         if not name.startswith("_") and not hasattr(new, name):
             object.__setattr__(new, name, value)
+
+
+def _opened_forwards(model: nn.Module, kept: Mapping[nn.Module, str]) -> list[SkippedLayer]:
+    """Users' modules of whose `forward` the products of activations alone are on tiles."""
+    found = []
+    for name, module in model.named_modules():
+        parts = product_parts(module)
+        on_tiles = [part for part in parts if isinstance(module.get_submodule(part), AnalogLayer)]
+        if on_tiles and module not in kept:
+            reason = f"its forward is digital but for {', '.join(on_tiles)}"
+            found.append(SkippedLayer(name, type(module).__name__, reason))
+    return found
 
 
 def _watched(
