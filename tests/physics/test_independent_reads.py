@@ -28,6 +28,7 @@ from mdls_cosim.devices import (
     Vteam,
     Yakopcic,
 )
+from mdls_cosim.errors import ConfigError
 from mdls_cosim.spice import strategy
 from mdls_cosim.spice.library import read_model
 from mdls_cosim.tiles import (
@@ -209,3 +210,20 @@ def test_an_xspice_memristor_is_read(engine):
     voltages = np.array([[0.1, -0.2, 0.05], [0.0, 0.1, 0.0], [0.2, 0.2, 0.2]])
     found = solve(engine, spec, conductances, voltages).result.values
     np.testing.assert_allclose(found, voltages @ conductances, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Rown p n {agauss(g,1,1)}",
+        "Rown p n {gauss(g,0.1,3)}",
+        ".param q={aunif(1,1)}\nRown p n {g*q}",
+        "Rown p n {g*limit(1,0.1)}",
+        "Vnoise x 0 trnoise(1 1n 0 0)\nBown p n i=v(p,n)*v(x)",
+        "Vnoise x 0 trrandom(1 1n)\nBown p n i=v(p,n)*v(x)",
+    ],
+)
+def test_a_cell_that_draws_random_numbers_is_refused(body):
+    """Its numbers depend on how many the process has drawn before."""
+    with pytest.raises(ConfigError):
+        users(f".subckt own p n g=1\n{body}\n.ends\n", "own", parameter="g")

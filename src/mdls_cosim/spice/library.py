@@ -21,7 +21,7 @@ _ELEMENT = re.compile(rf"[{_ELEMENTS}][\w.#:$%!-]*")
 _COMMANDS = {"alter", "altermod", "cd", "codemodel", "define", "edit", "include", "let", "load", "quit", "reset", "run"}
 _COMMANDS |= {"set", "shell", "snload", "source", "tran", "version", "where", "while", "write", "wrdata"}
 _FILE = re.compile(r"(?:file|simulation) ?=(?!=)")
-_KEYWORD = re.compile(r"\b(?:external|freq|pwlfile)\b")
+_KEYWORD = re.compile(r"\b(?:external|freq|pwlfile|trnoise|trrandom)\b")
 # Its dot commands.
 _PARTS = {".subckt", ".ends", ".model", ".param", ".func", ".if", ".elseif", ".else", ".endif"}
 _FILES = {".include", ".inc", ".incl", ".lib", ".libs"}
