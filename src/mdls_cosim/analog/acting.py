@@ -75,6 +75,25 @@ def acting(hardware: Hardware) -> Acting:
     return Acting(variability, tuple(left_out), _spreads_shape(hardware, variability))
 
 
+def acts_warm(hardware: Hardware, temperature: float) -> bool:
+    """Whether anything of a network on this hardware depends on its temperature [K]."""
+    spec, device = hardware.spec, hardware.spec.device
+    for effect in hardware.acting.variability.effects:
+        if getattr(effect, "activation_energy", 0.0):
+            return True
+        if isinstance(effect, OwnMotion) and isinstance(device, DynamicDevice) and hardware.cells is not None:
+            voltage = effect.constant_voltage(hardware.cells)
+            if _differ(_rates(device, voltage, hardware), _rates(device, voltage, hardware, temperature)):
+                return True
+    if hardware.rung == "ideal":
+        return False
+    if device is None or spec.replace(temperature=temperature).wire_factor != spec.wire_factor:
+        return True
+    voltages, states = (hardware.read_voltage * _SHARES)[:, None], _states(hardware)
+    currents = (device.current(voltages, states, kelvin) for kelvin in (spec.temperature, temperature))
+    return _differ(*currents)
+
+
 def _spreads_shape(hardware: Hardware, variability: Variability) -> bool:
     """Of a spread of a parameter of devices that are not ohmic."""
     device = hardware.spec.device
@@ -220,11 +239,11 @@ def _states(hardware: Hardware) -> np.ndarray:
     return np.clip(states, 0.0, 1.0) if isinstance(device, DynamicDevice) else states
 
 
-def _rates(device: Device, voltage: float, hardware: Hardware) -> np.ndarray:
-    """dx/dt [1/s] at `voltage` [V] of the states of the weights' range, and of all."""
+def _rates(device: Device, voltage: float, hardware: Hardware, temperature: float | None = None) -> np.ndarray:
+    """dx/dt [1/s] at `voltage` [V] of the states of the weights' range, and of all; None: at the tile's temperature."""
     assert isinstance(device, DynamicDevice)
     states = np.concatenate([_states(hardware), np.linspace(0.0, 1.0, _STATES)])
-    rates = device.state_rate(np.full(states.shape, voltage), states, hardware.spec.temperature)
+    rates = device.state_rate(np.full(states.shape, voltage), states, temperature or hardware.spec.temperature)
     return np.broadcast_to(np.asarray(rates, dtype=np.float64), states.shape)
 
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdls_cosim.analog.acting import acts_warm
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.devices.lifetime import Lifetime, duration_text, lifetime_warnings, lifetimes
 from mdls_cosim.devices.variability import OwnRetention, ReadDisturb
 from mdls_cosim.devices.variability.effect import ReadingEffect
 
 
-def cell_lines(hardware: Hardware, time: float = 0.0) -> list[str]:
+def cell_lines(hardware: Hardware, time: float = 0.0, temperature: float | None = None) -> list[str]:
     """Sentences about the cells of one hardware.
 
     Args:
         hardware: the tile, its cells and their effects.
         time: latest time since the programming at which it is read [s]; 0: not known.
+        temperature: at which it is read [K]; None: that of the tile.
     """
-    return [*_effect_lines(hardware), *_lifetime_lines(hardware), *cell_warnings(hardware, time)]
+    return [*_effect_lines(hardware), *_lifetime_lines(hardware), *cell_warnings(hardware, time, temperature)]
 
 
-def cell_warnings(hardware: Hardware, time: float = 0.0) -> list[str]:
-    """Sentences that begin with "warning": motion of the state that no effect computes, and a time that has none."""
+def cell_warnings(hardware: Hardware, time: float = 0.0, temperature: float | None = None) -> list[str]:
+    """Sentences that begin with "warning": motion of the state that no effect computes; a time, or a temperature, at
+    which nothing changes."""
     effects = hardware.acting.variability.effects
     motions = {type(effect) for effect in effects}
     moves = [
@@ -33,6 +36,11 @@ def cell_warnings(hardware: Hardware, time: float = 0.0) -> list[str]:
         lines.append(
             f"warning: {duration_text(time)} after the programming nothing has changed: no effect of time in "
             "hardware.variability (drift, retention, own_retention)"
+        )
+    if temperature is not None and temperature != hardware.spec.temperature and not acts_warm(hardware, temperature):
+        lines.append(
+            f"warning: at {temperature:g} K nothing has changed: nothing of this hardware on rung {hardware.rung} "
+            "depends on the temperature (activation_energy of the cell or of an effect, wire_temperature_coefficient)"
         )
     return lines
 

@@ -61,6 +61,6 @@ def print_network_cells(work: Work) -> None:
     for point in work.plan.points:
         for hardware in (point.hardware, *point.rules.values()):
             if hardware is not None:
-                lines |= dict.fromkeys(cell_lines(hardware, point.reading.time))
+                lines |= dict.fromkeys(cell_lines(hardware, point.reading.time, point.reading.temperature))
     for line in lines:
         print_line(line, style="yellow" if line.startswith("warning") else None)

@@ -201,7 +201,8 @@ def audit(
         own = truth_spec(layers[name])
         circuits: list[_Circuit] = [(own, None)]
         if reference_tile is not None or read_time is not None:
-            circuits.append((own if reference_tile is None else _like(reference_tile, own), read_time))
+            other = own if reference_tile is None else layers[name].hardware.read_spec(_like(reference_tile, own))
+            circuits.append((other, read_time))
         models = [truth(circuit) for circuit in circuits]
         found[name] = _audit_layer(name, layers[name], calls, models, samples, tiles, layer_seed(seed, name))
         if progress is not None:

@@ -310,6 +310,29 @@ class TestSaid:
         both = given.replace(variability=effects(OwnRetention(), ReadDisturb(reads=1.0, read_time=1e-7)))
         assert not [line for line in cell_lines(both, time=YEAR) if line.startswith("warning")]
 
+    @pytest.mark.parametrize(
+        ("cell", "rung", "several", "acts"),
+        [
+            (Ohmic(), "nodal", (), False),
+            (Ohmic(activation_energy=1e-20), "nodal", (), True),
+            (Ohmic(activation_energy=1e-20), "ideal", (), False),
+            (MetastableSwitch(), "ideal", (), False),
+            (MetastableSwitch(), "ideal", (OwnRetention(),), True),
+            (Ohmic(), "ideal", (Drift(exponent=0.1, activation_energy=1e-20, start_time=1e-4),), True),
+        ],
+        ids=str,
+    )
+    def test_a_temperature_that_changes_nothing(self, cell, rung, several, acts):
+        given = Hardware(tile=tile(cell), rung=rung, variability=effects(*several))
+        told = [line for line in cell_lines(given, temperature=600.0) if "600 K nothing has changed" in line]
+        assert bool(told) != acts
+        layer = AnalogLinear(8, 6, hardware=given, seed=2, dtype=torch.float64)
+        inputs = torch.ones(1, 8, dtype=torch.float64)
+        layer.read_at(Moment(1e-2, 300.0))
+        cold = layer(inputs)
+        layer.read_at(Moment(1e-2, 600.0))
+        assert torch.equal(cold, layer(inputs)) != acts
+
     def test_new_cells_are_said_to_be_new(self):
         worn = Hardware(tile=tile(Ohmic()), variability=effects(Endurance(closing=0.1)))
         assert any("endurance" in line and "new" in line for line in cell_lines(worn))
