@@ -26,12 +26,17 @@ _LEAST_RANGE, _NOISY_RANGE = 0.1, 0.3
 """Relative change of the driving quantity along a plateau at least: without noise, and with."""
 _MOST_SLOPE = 0.2
 """d ln(limited)/d ln(drive) along a plateau at most; an ohmic device has 1."""
-_TOLERANCE = 2e-3
+_TOLERANCE = 5e-3
 """Relative deviation from the level of a plateau without noise."""
 _ABOVE_NOISE = 1.5
 """Standard deviation along a plateau over that of its noise at most, besides..."""
-_EXACT = 2e-4
-"""...this share of the level."""
+_EXACT, _LONG_EXACT, _LONG_RANGE = 2e-4, 3e-3, 0.5
+"""...this share of the level; the second one where the driving quantity changes by a half or more."""
+_LEAST_STEP = 0.25
+"""Median step of the driving quantity along a plateau over that of the loop: a voltage that was measured, and not
+programmed, stays near its value in compliance, and such points are true."""
+_NOISY = 2e-3
+"""Relative noise from which on a plateau counts as noisy."""
 _MOST_NOISE = 0.06
 """Relative standard deviation of the noise on a plateau."""
 _AT_LIMIT = 0.97
@@ -152,6 +157,7 @@ def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tu
     """Points on plateaus of `limited` along which `driving` moves, and the levels of the plateaus."""
     points = np.zeros(len(limited), dtype=bool)
     levels: list[float] = []
+    step = float(np.median(np.abs(np.diff(driving))))
     order = np.argsort(cycle, kind="stable")
     cycles = np.split(order, np.flatnonzero(np.diff(cycle[order])) + 1)
     for sign in (1, -1):
@@ -165,7 +171,8 @@ def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tu
                 continue
             near = np.abs(size - level) <= max(4 * noise, _TOLERANCE * level)
             for run in _runs(mine, near):
-                if _is_flat(np.abs(limited[run]), np.abs(driving[run]), level, noise):
+                moves = np.median(np.abs(np.diff(driving[run]))) >= _LEAST_STEP * step
+                if moves and _is_flat(np.abs(limited[run]), np.abs(driving[run]), level, noise):
                     points[run] = True
                     levels.append(sign * float(np.median(np.abs(limited[run]))))
     distinct: list[float] = []
@@ -202,9 +209,10 @@ def _is_flat(limited: np.ndarray, driving: np.ndarray, level: float, noise: floa
 
     The peak of a device that switches off at a rising voltage is level at its top, but bends beyond its noise.
     """
-    if float(np.median(np.abs(limited - np.median(limited)))) > 0.6745 * _ABOVE_NOISE * noise + _EXACT * level:
+    exact = _EXACT if driving.max() < (1 + _LONG_RANGE) * driving.min() else _LONG_EXACT
+    if float(np.median(np.abs(limited - np.median(limited)))) > 0.6745 * _ABOVE_NOISE * noise + exact * level:
         return False
-    noisy = noise > _TOLERANCE * level
+    noisy = noise > _NOISY * level
     least = _NOISY_RANGE if noisy else _LEAST_RANGE
     if driving.max() < (1 + least) * max(driving.min(), 1e-300) or (noisy and len(driving) < _NOISY_POINTS):
         return False
