@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from mdls_cosim.errors import InputError
 
@@ -59,6 +60,8 @@ class Takes:
     """All named parameters."""
     needed: frozenset[str]
     """All without a default, keyword-only ones too."""
+    any_name: bool
+    """Whether it takes keywords that it does not name, or does not say."""
     dtype: torch.dtype
     """Of the model's parameters; floating point arrays and lists become tensors of it."""
 
@@ -76,6 +79,7 @@ class Takes:
             tuple(each.name for each in positional if each.default is each.empty),
             tuple(each.name for each in named),
             frozenset(each.name for each in named if each.default is each.empty),
+            not parameters or any(each.kind is each.VAR_KEYWORD for each in parameters),
             next(dtypes, torch.get_default_dtype()),
         )
 
@@ -118,7 +122,7 @@ class Takes:
         if (fields := _fields(inputs, None)) is not None:
             named = self._named(fields) if given is None else self._by_name(fields)
             return named if given is None else dataclasses.replace(named, targets=given)
-        if isinstance(inputs, tuple | list) and not _is_numbers(inputs):
+        if isinstance(inputs, tuple | list) and not _is_numbers(inputs) and not isinstance(inputs, PackedSequence):
             return Batch(tuple(self.array(each) for each in inputs), {}, given)
         return Batch((self.array(inputs),), {}, given)
 
@@ -141,11 +145,20 @@ class Takes:
         (first, *others) = values
         if not others and self.names and first not in self.names and len(self.required) <= 1:
             return Batch((values[first],), {}, None)  # {"image": x, "label": y} for forward(self, x)
+        if not self.any_name and (unknown := [name for name in values if name not in self.names]):
+            raise InputError(
+                f"inputs that forward does not take: {', '.join(unknown)}",
+                where="data",
+                limit=", ".join(self.names) or "none by name",
+                hint=f"Targets go under {', '.join(TARGET_KEYS)}; or give ({{name: input}}, targets)",
+            )
         return Batch((), values, None)
 
     def array(self, given: Any) -> Any:
         """An input as a tensor; containers are taken apart, flags and None stay as they are."""
         if isinstance(given, Tensor):
+            if given.layout is not torch.strided or given.is_nested:
+                raise InputError("expected dense tensors", where="data", value=str(given.layout), hint="Use to_dense()")
             return given
         if isinstance(given, np.ndarray | np.generic) or _is_numbers(given):
             found = tensor_of(given)
@@ -205,6 +218,8 @@ def whole(data: Any, takes: Takes, targets: bool) -> Batch | Literal["batches"]:
     """
     if isinstance(data, str | bytes | nn.Module) or data is None:
         raise none_of_these(data)
+    if hasattr(data, "train_inputs"):
+        raise InputError("data in two parts", where="data", value=type(data).__name__, hint="Give its .train or .test")
     if is_array(data) or (isinstance(data, list) and _is_numbers(data)):
         return Batch((takes.array(data),), {}, None)
     if _fields(data, takes) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mdls_cosim.errors import InputError
 from mdls_cosim.network.batch_forms import Batch, Takes, joined, leaves, none_of_these, whole
@@ -55,9 +56,7 @@ class Batches:
         use: str = "evaluate on",
         where: str = "data",
     ) -> None:
-        if batch_size < 1:
-            raise InputError("a batch holds at least one item", where="batch_size", value=batch_size, limit="1 or more")
-        self.batch_size = batch_size
+        self.batch_size = whole_number(batch_size, "batch_size", "a batch holds at least one item")
         self.whole: Batch | None = None
         """All items, where the data came as such."""
         self._takes = Takes.of(model)
@@ -210,6 +209,12 @@ class _Draws:
         generators = {id(each): each for each in found if isinstance(each, torch.Generator)}
         self._generators = [(each, each.get_state()) for each in generators.values()]
         self._start = self._own = _states()
+        # A sampler without a generator takes a seed from the global one, among what workers take: it gets its own.
+        self._lent = [each for each in owners if isinstance(each, Sampler) and getattr(each, "generator", 0) is None]
+        own = torch.Generator()
+        own.set_state(torch.get_rng_state())
+        self._generators += [(own, own.get_state())] if self._lent else []
+        self._own_generator = own
 
     def begin(self) -> None:
         self._own = self._start
@@ -219,10 +224,14 @@ class _Draws:
     def __enter__(self) -> None:
         self._outside = _states()
         _set_states(self._own)
+        for each in self._lent:
+            setattr(each, "generator", self._own_generator)  # noqa: B010  # the class of Sampler does not declare it
 
     def __exit__(self, *exception: object) -> None:
         self._own = _states()
         _set_states(self._outside)
+        for each in self._lent:
+            setattr(each, "generator", None)  # noqa: B010
 
 
 def _states() -> tuple[Any, ...]:
@@ -253,6 +262,13 @@ def _other_items() -> InputError:
         where="data",
         hint="Runs are compared on the same items: fix the order and the draws, or give list(data)",
     )
+
+
+def whole_number(value: Any, where: str, what: str, least: int = 1) -> int:
+    """`value` as an int; InputError, which says `what`, for others than whole numbers from `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(what, where=where, value=value, limit=f"whole numbers from {least}")
+    return int(value)
 
 
 def place_of(model: nn.Module) -> torch.device:

@@ -23,8 +23,8 @@ def calibrate(model: nn.Module, data: Data, batch_size: int = 256) -> None:
     Raises:
         InputError: no data, inputs that are not finite or that the model does not take.
     """
-    batches = Batches(data, batch_size, model, targets=False, use="calibrate on", where="calibration")
     layers = list(analog_layers(model).values())
+    batches = Batches(data, batch_size, model, targets=False, use="calibrate on", where="calibration")
     place = place_of(model)
     for layer in layers:
         layer.reset_calibration()

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from mdls_cosim.analog import AnalogLayer
 from mdls_cosim.analog.composite import layer_seed
 from mdls_cosim.analog.plain_attributes import plain_attributes, substituted
-from mdls_cosim.errors import NotAvailable
+from mdls_cosim.errors import InputError, NotAvailable
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Every analog layer once, by its first name in the model."""
+    """Every analog layer once, by its first name in the model; InputError where `model` is none."""
+    if not isinstance(model, nn.Module):
+        raise InputError("expected a torch.nn.Module", where="model", value=type(model).__name__)
     return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
 
 

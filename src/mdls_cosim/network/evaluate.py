@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mdls_cosim.analog import Counters, Moment
-from mdls_cosim.errors import InputError
-from mdls_cosim.network.batches import Batches, Data
+from mdls_cosim.network.batches import Batches, Data, place_of, whole_number
 from mdls_cosim.network.chips import analog_layers, evaluation_mode, kept_chips, kept_state, program
 from mdls_cosim.network.scores import Metric, Output, Score, Scoring
 
@@ -91,9 +91,10 @@ def evaluate(
 
     Run k programs every analog layer anew from `seed + k` and reads it from the beginning of that seed's noise; the
     same seed gives the same draws on every rung. Noise that is drawn at every read follows the order of the reads, so
-    it depends on `batch_size`. A model in which nothing is random is computed once. Every run starts from the state
-    (buffers, tensors in attributes) that the model has at the call, and sees the same items. Afterwards the model has
-    its earlier chips, state and modes; ranges that its converters found stay.
+    it depends on `batch_size`. What the model itself draws (dropout that is always on) follows from the seed too. A
+    model in which nothing is random is computed once. Every run starts from the state (buffers, tensors in attributes)
+    that the model has at the call, and sees the same items. Afterwards the model has its earlier chips, state and
+    modes; ranges that its converters found stay.
 
     Accuracy is the fraction of the targets whose class has the largest score: outputs (items, classes, ...), classes
     (items, ...), (items, 1, ...) or one-hot, -100 not counted. Of one logit, (items) or (items, 1), class 1 is above 0.
@@ -111,8 +112,8 @@ def evaluate(
         InputError: no runs, no data, inputs that are not finite; targets that do not fit the outputs; the model, the
             metric or the data raised something; a moment that is none.
     """
-    if runs < 1:
-        raise InputError("an evaluation needs at least one run", where="runs", value=runs, limit="1 or more")
+    runs = whole_number(runs, "runs", "an evaluation needs at least one run")
+    seed = whole_number(seed, "seed", "expected a seed", least=0)
     scoring = Scoring(metric, output)
     batches = Batches(data, batch_size, model)
     layers = analog_layers(model)
@@ -124,17 +125,20 @@ def evaluate(
     given = None if moment is None else Moment.checked(moment)
     moments = {layer: given or layer.moment for layer in layers.values()}
     with evaluation_mode(model), kept_chips(model), torch.no_grad():
-        for run in range(runs if random else 1):
-            with kept_state(model):
+        for run in range(runs):
+            with kept_state(model), _seeded(model, seed + run) as draws:
                 program(model, seed + run)
                 for layer, when in moments.items():
                     layer.read_at(replace(when, read=when.read + seed + run))
                 if prepare is not None:
                     prepare(model)
                 scores.append(scoring.of(model, batches))
+                random = random or draws()
             clipped.append(
                 {name: (layer.clipped_weights, layer.clipped_conductances) for name, layer in layers.items()}
             )
+            if not random:
+                break
     results = [score.value for score in scores] * (1 if random else runs)
     return Accuracy(
         mean=statistics.fmean(results),
@@ -147,3 +151,18 @@ def evaluate(
         metric=scoring.name,
         ignored=scores[0].ignored,
     )
+
+
+@contextmanager
+def _seeded(model: nn.Module, seed: int) -> Iterator[Callable[[], bool]]:
+    """Seeds torch's global generators for a while; gives a function that returns whether anything was drawn since."""
+    place = place_of(model)
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        before = _drawn_from(devices)
+        yield lambda: any(not torch.equal(a, b) for a, b in zip(before, _drawn_from(devices), strict=True))
+
+
+def _drawn_from(devices: list[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(each) for each in devices)]

@@ -20,6 +20,7 @@ from mdls_cosim.network import (
     calibrate,
     calibrate_columns,
     convert,
+    digits,
     evaluate,
     reestimate_batch_norm,
     train,
@@ -266,7 +267,10 @@ class TestUnlabelledBatches:
         ([{"x": torch.ones(2, 6), "label": torch.ones(2), "target": torch.ones(2)}], "several targets"),
         ([(torch.ones(2, 6), torch.ones(2), torch.ones(2))], r"a batch of 3 parts.*Group them"),
         ([(torch.ones(6), 1), (torch.ones(6), 2)], "single items.*DataLoader"),
-        ([({"z": torch.ones(2, 6), "u": torch.ones(2, 6)}, torch.zeros(2))], "the model raised TypeError.*unexpected"),
+        ([({"z": torch.ones(2, 6), "u": torch.ones(2, 6)}, torch.zeros(2))], r"does not take: z, u.*allowed x.*labels"),
+        ([{"x": torch.ones(2, 6), "y": torch.ones(2)}], r"does not take: y.*Targets go under labels"),
+        ([((torch.ones(2, 6), torch.ones(2, 6)), torch.zeros(2))], "the model raised TypeError"),
+        (([torch.ones(2, 6).to_sparse(), torch.zeros(2)],), "expected dense tensors"),
         ((torch.ones(2, 5), torch.zeros(2).long()), r"the model raised RuntimeError.*inputs \(2, 5\)"),
         ((torch.ones(2, 6), torch.zeros(3).long()), "differ in number"),
         (([[1.0, 2.0], [3.0]], [0, 1]), "different lengths"),
@@ -287,6 +291,42 @@ def test_refused_in_one_sentence(data, message, analog):
         return  # the layer itself names the sizes
     assert refused.match(message)
     assert len(str(refused.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, data: evaluate(None, data),
+        lambda model, data: calibrate("model", data),
+        lambda model, data: calibrate_columns(None, data),
+        lambda model, data: audit(None, data),
+        lambda model, data: train(None, data, epochs=1),
+        lambda model, data: evaluate(model, data, runs=2.5),
+        lambda model, data: evaluate(model, data, runs=True),
+        lambda model, data: evaluate(model, data, batch_size=None),
+        lambda model, data: evaluate(model, data, seed="a"),
+        lambda model, data: evaluate(model, data, seed=-1),
+        lambda model, data: evaluate(model, digits()),
+    ],
+)
+def test_other_arguments_are_checked(call, x, y):
+    with pytest.raises(InputError):
+        call(Plain(), (x, y))
+
+
+def test_packed_sequences_are_one_input(y):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 3)
+
+        def forward(self, sequence):
+            return self.head(self.lstm(sequence)[1][0][0])
+
+    model, generator = Recurrent(), torch.Generator().manual_seed(2)
+    rows = [torch.randn(3 + k % 3, 4, generator=generator) for k in range(9)]
+    packed = nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    assert evaluate(model, [(packed, y)], runs=1).mean == accuracy(model(packed), y)
 
 
 def test_a_float_mask_may_be_minus_infinity(x, y):
@@ -319,6 +359,7 @@ class TestPasses:
         for loader in (
             DataLoader(TensorDataset(x, torch.arange(9)), 2, shuffle=True),
             DataLoader(TensorDataset(x, torch.arange(9)), 2, shuffle=True, generator=own),
+            DataLoader(TensorDataset(x, torch.arange(9)), 2, shuffle=True, num_workers=1, persistent_workers=True),
         ):
             before = torch.get_rng_state(), random.getstate()
             seen.clear()

@@ -223,3 +223,25 @@ def test_every_run_starts_from_the_same_state(where, ohmic):
         assert torch.equal(each, torch.zeros(3))
     with torch.no_grad():
         assert torch.allclose(model(inputs), first, rtol=1e-3, atol=1e-4)
+
+
+def test_what_the_model_draws_follows_from_the_seed(ohmic):
+    """Dropout that is always on: every run draws its own, repeatably, also without random hardware."""
+
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return nn.functional.dropout(self.layer(x), 0.5, training=True)
+
+    data = torch.randn(50, 6, generator=torch.Generator().manual_seed(1)), torch.arange(50) % 3
+    model, _ = convert(Dropping(), Hardware(tile=ohmic, rung="ideal"))
+    state = torch.get_rng_state()
+    first = evaluate(model, data, runs=4, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    assert evaluate(model, data, runs=4, seed=3).runs == first.runs
+    assert evaluate(model, data, runs=3, seed=4).runs == first.runs[1:]
+    assert len(set(first.runs)) > 1

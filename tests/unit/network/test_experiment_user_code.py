@@ -12,8 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 from mdls_cosim import cli
+from mdls_cosim.errors import ExecutorError
 from mdls_cosim.network import convert, evaluate
 from mdls_cosim.network.experiment import Simulation, SimulationResult, Subject, Work
+from mdls_cosim.network.experiment.crew import _packed
+from mdls_cosim.network.experiment.units import bench_of, here
 
 NET = """import torch
 from torch import nn
@@ -122,6 +125,32 @@ class TestEditedCode:
             codes.append(subject.hashes["code"])
         assert codes[0] != codes[1]
         assert len(list((folder / "out").glob("weights-*"))) == 2
+
+
+class TestWorkers:
+    def test_import_the_code_of_now(self, folder):
+        """A worker that lives on, as one of dask's, takes an edited module anew; one with other files refuses."""
+        outputs = []
+        for text in (NET, NET.replace("torch.relu", "torch.sin")):
+            (folder / "net.py").write_text(text)
+            asked = Simulation.load(folder / "x.toml")
+            content, token = _packed(Work(asked, Subject.load(asked, None)).bench)
+            bench = bench_of(content, token)
+            with torch.no_grad():
+                outputs.append(bench.model(bench.images))
+        assert not torch.equal(*outputs)
+        (folder / "net.py").write_text(NET)
+        here.benches.clear()
+        with pytest.raises(ExecutorError, match=r"other code.*net"):
+            bench_of(content, token)
+
+    def test_two_processes_find_the_same(self, folder):
+        (folder / "x.toml").write_text(TOML.replace("epochs = 1", "epochs = 2"))
+        for workers in ("1", "2"):
+            arguments = ["simulate", str(folder / "x.toml"), "--out", str(folder / workers), "--workers", workers]
+            assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+        found = [SimulationResult.load(folder / workers / "results.h5").content_hash for workers in ("1", "2")]
+        assert found[0] == found[1]
 
 
 class TestErrorsOfTheUser:

@@ -15,6 +15,8 @@ from typing import Any
 from mdls_cosim.characterize import Journal, Outcome, Progress, executor_errors
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.network.experiment.units import Bench, Unit, here, install, solve
+from mdls_cosim.network.source import source_hash
+from mdls_cosim.network.zoo.factory import searched_first
 
 _IN_FLIGHT_PER_WORKER = 2
 _IN_FLIGHT_UNKNOWN = 256
@@ -117,7 +119,9 @@ def _packed(bench: Bench) -> tuple[bytes, str]:
     """For another process, and its hash."""
     try:
         folder = None if bench.folder is None else os.path.abspath(bench.folder)
-        content = pickle.dumps((folder, pickle.dumps(bench)))
+        with searched_first(folder):
+            code = source_hash(bench.modules)
+        content = pickle.dumps((folder, bench.modules, code, pickle.dumps(bench)))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"the network cannot be sent to another process ({error})",

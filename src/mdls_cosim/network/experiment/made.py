@@ -110,25 +110,32 @@ def code_hashes(simulation: Simulation, model: nn.Module) -> dict[str, str]:
     Of a network of the user's: its modules and what they import, and plain values in the network's attributes. Of the
     zoo: its modules.
     """
-    plan = simulation.model
-    trained = [simulation.train.loss] if simulation.train is not None and simulation.train.loss is not None else []
+    plan, loss = simulation.model, None if simulation.train is None else simulation.train.loss
     if plan.factory is None:
-        builder = zoo.MODELS[plan.name or ""].__module__
-        network = source_hash([builder], package=zoo.__name__)
+        network = source_hash([zoo.MODELS[plan.name or ""].__module__], package=zoo.__name__)
     else:
-        network = ""
+        network = _attributes_hash(model)
     with searched_first(simulation.folder or "."):
-        own = [reference.partition(":")[0] for reference in (plan.factory, *trained) if reference is not None]
-        names = {*own, *(model_modules(model) if plan.factory is not None else ())}
-        network += source_hash(names) if names else ""
-        if plan.factory is not None:
-            network += _attributes_hash(model)
-        measured = {simulation.metric.partition(":")[0]} if simulation.metric is not None else set()
-        code = network + (source_hash(measured) if measured else "")
+        network += source_hash(_modules(plan.factory, loss) | _own_modules(simulation, model))
+        code = network + source_hash(_modules(simulation.metric))
     return {
         name: f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
         for name, text in (("network", network), ("code", code))
     }
+
+
+def running_modules(simulation: Simulation, model: nn.Module) -> tuple[str, ...]:
+    """Names of the user's modules that a run needs."""
+    names = _modules(simulation.model.factory, simulation.metric) | _own_modules(simulation, model)
+    return tuple(sorted(names))
+
+
+def _modules(*references: str | None) -> set[str]:
+    return {reference.partition(":")[0] for reference in references if reference is not None}
+
+
+def _own_modules(simulation: Simulation, model: nn.Module) -> set[str]:
+    return model_modules(model) if simulation.model.factory is not None else set()
 
 
 def _attributes_hash(model: nn.Module) -> str:

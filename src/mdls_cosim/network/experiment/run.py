@@ -84,6 +84,7 @@ class Work:
             threads,
             torch_device,
             subject.folder,
+            subject.modules,
             subject.metric,
             simulation.output,
         )

@@ -20,6 +20,7 @@ from mdls_cosim.network.experiment.made import (
     existing,
     labelled_data,
     network,
+    running_modules,
     tensors_hash,
     user_function,
 )
@@ -52,6 +53,8 @@ class Subject:
     """Where the network's own module lies."""
     code: str
     """Hash of the code of the network, the metric and the loss; of the zoo where the network is from there."""
+    modules: tuple[str, ...] = ()
+    """Names of the user's modules that a run needs."""
     metric: Metric | None = None
     """What is measured in place of the accuracy."""
     weights: Path | None = None
@@ -119,7 +122,8 @@ class Subject:
         if own:
             hashes["code"] = codes["code"]
         place = simulation.folder or "." if own else None
-        return cls(model, data.train, data.test, hashes, about, place, codes["code"], metric, weights)
+        modules = running_modules(simulation, model)
+        return cls(model, data.train, data.test, hashes, about, place, codes["code"], modules, metric, weights)
 
     def test(self, images: int | None) -> tuple[Tensor, Tensor]:
         """The first test images."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mdls_cosim.analog import Hardware
 from mdls_cosim.characterize import Characterization, Outcome
-from mdls_cosim.errors import ConfigError, DomainWarning, InputError, MdlsError, NotAvailable
+from mdls_cosim.errors import ConfigError, DomainWarning, ExecutorError, InputError, MdlsError, NotAvailable
 from mdls_cosim.network.chips import analog_layers, copied, evaluation_mode, kept_chips, kept_state
 from mdls_cosim.network.compensate import calibrate_columns, compensate_drift, reestimate_batch_norm
 from mdls_cosim.network.conversion import ConversionReport
@@ -32,6 +32,8 @@ from mdls_cosim.network.experiment.plan import Compensation, Reading
 from mdls_cosim.network.experiment.results import COUNTS
 from mdls_cosim.network.rungs import on_rung
 from mdls_cosim.network.scores import Metric
+from mdls_cosim.network.source import forget_changed, note_loaded, source_hash
+from mdls_cosim.network.zoo.factory import searched_first
 from mdls_cosim.surrogates import Surrogate, fit_to_exact
 
 Results = dict[str, Any]
@@ -55,6 +57,8 @@ class Bench:
     """Where units are computed; the network and the data come from the CPU."""
     folder: str | None
     """Where the network's own module lies."""
+    modules: tuple[str, ...] = ()
+    """Names of the user's modules that a run needs."""
     metric: Metric | None = None
     """What is measured in place of the accuracy."""
     output: str | int | None = None
@@ -81,7 +85,7 @@ def check_torch_device(name: str) -> None:
             where="--torch-device",
             value=name,
             limit=", ".join(["cpu", *cuda]),
-            hint=f"torch says: {str(error).splitlines()[0]}",
+            hint=f"torch says: {str(error).splitlines()[0][:130]}",
         ) from None
 
 
@@ -131,11 +135,24 @@ def bench_of(content: bytes | None, token: str) -> Bench:
     bench = here.benches.get(token)
     if bench is None:
         assert content is not None
-        folder, packed = pickle.loads(content)
+        folder, modules, code, packed = pickle.loads(content)
+        with searched_first(folder):  # the class of the network is found there
+            for name in modules:
+                forget_changed(name)  # a worker elsewhere may have an earlier version
+            if source_hash(modules) != code:
+                raise ExecutorError(
+                    "a worker finds other code than the process that started it",
+                    where=folder,
+                    value=", ".join(modules),
+                    hint="Give every worker the same files",
+                )
+            bench = pickle.loads(packed)
+            for name in modules:
+                note_loaded(name)
         if folder is not None and folder not in sys.path:
-            sys.path.append(folder)  # the class of the network is found there
+            sys.path.append(folder)  # for what the network imports while it runs
         here.benches.clear()  # a worker elsewhere lives on from simulation to simulation
-        bench = here.benches[token] = pickle.loads(packed).placed()
+        bench = here.benches[token] = bench.placed()
     return bench
 
 
