@@ -126,8 +126,9 @@ def kept_state(model: nn.Module, leave: Collection[nn.Module] = ()) -> Iterator[
                 for each in kept.values():
                     if each is not None and not torch.equal(each, values[id(each)]):
                         each.copy_(values[id(each)])
-                module._buffers.clear()
-                module._buffers.update(kept)
+                if not isinstance(module, torch.jit.ScriptModule):  # which cannot put others in their place
+                    module._buffers.clear()
+                    module._buffers.update(kept)
         for module, before in zip(modules, attributes, strict=True):
             for name, _ in _own_attributes(module):
                 if name not in before:

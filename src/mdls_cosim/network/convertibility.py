@@ -63,7 +63,11 @@ def matrix_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
         if not name:
             names[module].append(WHOLE)
     hidden = {
-        part for module in names if isinstance(module, kinds()) for part in module.modules() if part is not module
+        part
+        for module in names
+        if isinstance(module, kinds()) or _opaque(module)
+        for part in module.modules()
+        if part is not module
     }
     registered = {id(each) for each in (*model.modules(), *model.parameters(), *model.buffers())}
     layers = {
@@ -91,9 +95,20 @@ def kinds() -> tuple[type[nn.Module], ...]:
 
 def _weights(module: nn.Module) -> list[Any]:
     """What a module itself computes with; None for what is packed out of sight."""
-    if "quantized" in type(module).__module__.split("."):
+    if _packed(module):
         return [None]
+    if isinstance(module, torch.jit.ScriptModule):
+        return list(module.parameters())
     return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def _packed(module: nn.Module) -> bool:
+    return "quantized" in type(module).__module__.split(".")
+
+
+def _opaque(module: nn.Module) -> bool:
+    """Whether a module's parts cannot be replaced one by one."""
+    return _packed(module) or isinstance(module, torch.jit.ScriptModule)
 
 
 def _matrix_buffers(module: nn.Module) -> list[str]:

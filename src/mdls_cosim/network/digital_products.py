@@ -66,6 +66,8 @@ class DigitalProducts(TorchFunctionMode):
 
     def __enter__(self) -> DigitalProducts:
         for name, module in self._model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             before, after = self._hooks(name or "(model)", isinstance(module, AnalogLayer))
             self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
