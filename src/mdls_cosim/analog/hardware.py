@@ -24,9 +24,13 @@ from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.fidelity.cell_law import cell_law
 from mdls_cosim.quantities import Amplitude, Conductance
 from mdls_cosim.surrogates import LinearSurrogate, Surrogate
-from mdls_cosim.tiles import SelectorCell, TileSpec, TransistorCell
+from mdls_cosim.tiles import SelectorCell, SubcircuitCell, TileSpec, TransistorCell
 
 Rung = Literal["ideal", "surrogate", "nodal", "spice"]
+
+
+OPEN = 1e-15
+"""Conductance [S] of a cell that a draw has opened, where 0 S is none of its resistances."""
 
 
 class Hardware(Config):
@@ -145,6 +149,12 @@ class Hardware(Config):
         """The device in the cells, for effects that go through its equations; None in subcircuits of one's own."""
         device = self.spec.device
         return None if device is None else Cells(device, self.spec.reference_voltage, self.read_voltage)
+
+    @property
+    def least_conductance(self) -> float:
+        """Least conductance [S] that a cell can be given: above 0 S where a user's cell is set by a resistance."""
+        cell = self.spec.cell
+        return OPEN if isinstance(cell, SubcircuitCell) and cell.state.quantity == "resistance" else 0.0
 
     @cached_property
     def acting(self) -> Acting:

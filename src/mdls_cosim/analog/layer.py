@@ -390,6 +390,8 @@ class AnalogLayer(nn.Module, ABC):
         else:
             read = self.moment.read if hardware.read_noise == "frozen" else None
             found = variability.at(*self._effects_need, read=read, cells=hardware.cells)
+            if hardware.least_conductance:
+                found = Outcome(found.conductances.clamp_min(hardware.least_conductance), found.counts)
         warmth = self._warmth(found.conductances)
         return found if warmth is None else Outcome(found.conductances * warmth, found.counts)
 
@@ -409,7 +411,7 @@ class AnalogLayer(nn.Module, ABC):
         """`rounded`, which rounding must not lead beyond the range of the devices, where `exact` [S] is not."""
         population = self._population(seed)
         if population is None:
-            return rounded
+            return rounded.clamp_min(self.hardware.least_conductance)
         bounds = population.bounds(exact)
         return _rounded(exact, rounded.dtype, bounds, rounded)
 

@@ -29,7 +29,7 @@ from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.network import analog_layers, convert, evaluate, on_rung
 from mdls_cosim.network.experiment.units import Bench, converted
 from mdls_cosim.surrogates.series import START, SeriesSurrogate
-from mdls_cosim.tiles import SelectorCell, TileSpec
+from mdls_cosim.tiles import SelectorCell, StateDeclaration, SubcircuitCell, TileSpec
 
 SET = "phase_change_nandakumar"
 YEAR = 3.2e7
@@ -214,6 +214,17 @@ class TestHeldWithinTheDevice:
         assert layer.conductances.dtype == torch.float32
         layer(torch.ones(1, 8))
         assert layer.clipped_conductances > 10
+
+    def test_cells_of_a_resistance_are_opened_no_further_than_it_can_say(self):
+        text = ".subckt mine a b r=1k\nR1 a b {r}\n.ends\n"
+        state = StateDeclaration(parameter="r", quantity="resistance")
+        cell = SubcircuitCell(subcircuit="mine", pins=("row", "column"), state=state, text=text)
+        wild = effects(ProgrammingError(absolute=1e-4), Drift(exponent=0.5, exponent_spread=0.5))
+        layer = AnalogLinear(8, 6, hardware=Hardware(tile=tile(cell), rung="spice", variability=wild))
+        assert layer.clipped_conductances > 10
+        assert bool(torch.isfinite(layer(torch.ones(1, 8))).all())
+        layer.read_at(Moment(1e6))
+        assert bool(torch.isfinite(layer(torch.ones(1, 8))).all())
 
     def test_ohmic_cells_have_no_upper_end(self):
         given = Hardware(tile=tile(Ohmic()), variability=effects(ProgrammingError(relative=5.0)))
