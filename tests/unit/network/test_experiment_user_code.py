@@ -144,14 +144,6 @@ class TestWorkers:
         with pytest.raises(ExecutorError, match=r"other code.*net"):
             bench_of(content, token)
 
-    def test_two_processes_find_the_same(self, folder):
-        (folder / "x.toml").write_text(TOML.replace("epochs = 1", "epochs = 2"))
-        for workers in ("1", "2"):
-            arguments = ["simulate", str(folder / "x.toml"), "--out", str(folder / workers), "--workers", workers]
-            assert CliRunner().invoke(cli.app, arguments).exit_code == 0
-        found = [SimulationResult.load(folder / workers / "results.h5").content_hash for workers in ("1", "2")]
-        assert found[0] == found[1]
-
 
 class TestErrorsOfTheUser:
     @pytest.mark.parametrize(
