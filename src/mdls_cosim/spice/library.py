@@ -24,6 +24,8 @@ _FILE = re.compile(r"(?:file|simulation) ?=(?!=)")
 _KEYWORD = re.compile(r"\b(?:external|freq|pwlfile|trnoise|trrandom)\b")
 # Its dot commands.
 _PARTS = {".subckt", ".ends", ".model", ".param", ".func", ".if", ".elseif", ".else", ".endif"}
+DEEPEST_SUBCIRCUITS = 20
+"""Subcircuits defined inside each other."""
 _FILES = {".include", ".inc", ".incl", ".lib", ".libs"}
 
 
@@ -91,9 +93,15 @@ def definitions(model: str, where: str, compiled: bool = False) -> tuple[str, ..
             is_model = word == ".model"
             names.append(checked_model(statement, where, compiled) if is_model else header(statement, where).name)
         depth += (word == ".subckt") - (word == ".ends")
+        if depth > DEEPEST_SUBCIRCUITS:
+            limit = f"{DEEPEST_SUBCIRCUITS} levels"
+            raise DeckError(f"the model {title} nests too many .subckt", where=where, value=statement.text, limit=limit)
         if depth < 0 or (depth == 0 and word[0] != "."):
             what = "ends what has not begun" if depth < 0 else "has an element outside of every subcircuit"
             raise DeckError(f"the model {title} {what}", where=where, value=statement.text)
+    branches = [line.word for line in lines if line.word in (".if", ".endif", ".elseif", ".else")]
+    if branches.count(".if") != branches.count(".endif") or (branches and branches[0] != ".if"):
+        raise DeckError(f"the model {title} has an .if without .endif, or the reverse", where=where)
     if depth:
         raise DeckError(f"the model {title} has a subcircuit without .ends", where=where, value=names[-1])
     check_dialect(lines, where)

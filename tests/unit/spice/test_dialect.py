@@ -115,6 +115,12 @@ def test_what_ngspice_reads_is_taken(line: str):
     assert definitions(f".subckt own p n g=1\n{line}\n.ends\n", "test") == ("own",)
 
 
+@pytest.mark.parametrize("lines", [".if (g>0)\nRx p n 1", "Rx p n 1\n.endif", ".else\nRx p n 1\n.if (g)\n.endif"])
+def test_branches_that_do_not_end_are_refused(lines: str):
+    with pytest.raises(DeckError, match=r"an \.if without \.endif"):
+        definitions(f".subckt own p n g=1\n{lines}\n.ends\n", "test")
+
+
 @pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_parameters_of_names_that_ngspice_has_are_refused(name: str):
     for text in (

@@ -57,6 +57,7 @@ TOO_LARGE = {
     "name": cell(f"Rx{'x' * 300} p n 1"),
     "voltage": cell(f"Bx p n I=V({'p' * 150},{'n' * 150})"),
     "voltage not closed": cell("Bx p n I=V(p"),
+    "subcircuits inside each other": ".subckt own p n\n" * 900 + ".ends\n" * 900,
     "text": cell("Rx p n 1", outside="*" * LARGEST_TEXT),
 }
 
