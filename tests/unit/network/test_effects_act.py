@@ -215,6 +215,31 @@ def test_every_spread_of_a_parameter_acts_or_is_refused(kind: str, rung: str):
     assert "migration_energy" not in acting
 
 
+LINEAR = [kind for kind, (device, _) in DEVICES.items() if device.linear]
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_of_ohmic_devices_they_act_on_surrogates(kind: str):
+    device = DEVICES[kind][0]
+    plain = outputs(hardware(device, "surrogate", Variability()))
+    for effect in (
+        DeviceToDevice(distribution=WIDE),
+        ProgrammingError(relative=0.1),
+        Stuck(on=0.2),
+        Drift(exponent=0.1),
+    ):
+        assert acts(device, "surrogate", effect, plain, effect.effect)
+    for name in " ".join(SPREADS[kind]).split():
+        assert acts(device, "surrogate", spread(name), plain, name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPREADS if kind not in LINEAR])
+def test_ngspice_has_one_device_for_all_cells(kind: str):
+    for name in " ".join(SPREADS[kind]).split():
+        with pytest.raises(ConfigError, match=f"{name}.*take rung nodal"):
+            hardware(DEVICES[kind][0], "spice", Variability(effects=(spread(name),)))
+
+
 class TestMotion:
     """What spreads the motion of the state acts with an effect of motion, and is refused without."""
 
