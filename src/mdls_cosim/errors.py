@@ -7,6 +7,10 @@ from typing import Any
 
 LONGEST_VALUE = 100
 """Characters of an offending value that a message shows; the whole value stays in `.value`."""
+LONGEST_MESSAGE = 300
+"""Characters of a message; longer parts are cut, and whole in the attributes of the error."""
+# What the parts are cut to, one after the other, until the message is short enough.
+_CUTS = (("limit", 80), ("what", 140), ("where", 80), ("value", 40), ("hint", 80))
 
 
 class MdlsError(Exception):
@@ -28,21 +32,43 @@ class MdlsError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        place = "" if self.where is None else f" at {self.where}"
-        comparison = ", ".join(
-            part
-            for part in (
-                None if self.value is None else f"got {_shown(self.value)}",
-                None
-                if self.limit is None
-                else f"allowed {self.limit if isinstance(self.limit, str) else _shown(self.limit)}",
-            )
-            if part
-        )
-        sentence = f"{self.what}{place}" + (f": {comparison}" if comparison else "")
-        if self.hint:
-            sentence = f"{sentence.rstrip('.')}. {self.hint}"
-        return " ".join(sentence.split())
+        limit = self.limit if self.limit is None or isinstance(self.limit, str) else _shown(self.limit)
+        parts = {
+            "what": " ".join(self.what.split()),
+            "where": None if self.where is None else " ".join(str(self.where).split()),
+            "value": None if self.value is None else _shown(self.value),
+            "limit": None if limit is None else " ".join(limit.split()),
+            "hint": None if not self.hint else " ".join(self.hint.split()),
+        }
+        message = _sentence(**parts)
+        for name, length in _CUTS:
+            if len(message) <= LONGEST_MESSAGE:
+                break
+            if (part := parts[name]) is not None:
+                parts[name] = _cut(part, length, from_start=name == "where")
+                message = _sentence(**parts)
+        return _cut(message, LONGEST_MESSAGE)
+
+
+def _sentence(what: str, where: str | None, value: str | None, limit: str | None, hint: str | None) -> str:
+    place = "" if where is None else f" at {where}"
+    compared = [None if value is None else f"got {value}", None if limit is None else f"allowed {limit}"]
+    comparison = ", ".join(part for part in compared if part)
+    sentence = f"{what}{place}" + (f": {comparison}" if comparison else "")
+    return f"{sentence.rstrip('.')}. {hint}" if hint else sentence
+
+
+def brief(error: BaseException, length: int = LONGEST_VALUE) -> str:
+    """The first line of a foreign error's text, at most `length` characters; its class where it has no text."""
+    lines = str(error).strip().splitlines()
+    return _cut(" ".join(lines[0].split()), length) if lines else type(error).__name__
+
+
+def _cut(text: str, length: int, from_start: bool = False) -> str:
+    """At most `length` characters: the beginning, or the end (of a path)."""
+    if len(text) <= length:
+        return text
+    return f"...{text[len(text) - length + 3 :]}" if from_start else f"{text[: length - 3]}..."
 
 
 class ConfigError(MdlsError, ValueError):
@@ -130,5 +156,4 @@ def _shown(value: Any) -> str:
         # numpy scalars print as np.float64(0.5); their plain Python values read better
         item = getattr(value, "item", None)
         text = repr(item() if callable(item) and getattr(value, "ndim", None) == 0 else value)
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+    return _cut(" ".join(text.split()), LONGEST_VALUE)

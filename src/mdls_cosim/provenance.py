@@ -61,6 +61,24 @@ class Provenance(Config):
         )
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, or an integer of more than 64 bits.
+    """
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**64:
+        raise ValueError("an integer of more than 64 bits")
+    return number
+
+
 def content_hash(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> str:
     """Hash ("sha256:…") of names, dtypes, shapes, units, dims and values of `arrays`, and of `config`.
 

@@ -60,6 +60,8 @@ _PREFIXED = frozenset({"ohm", "Ω", "S", "V", "A", "s", "Hz", "F", "J", "W", "m"
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*", re.DOTALL)
+_LONGEST_UNIT, _LARGEST_POWER = 60, 99
+_DIGITS = re.compile(r"[0-9]+")
 # The same sign under several code points: minus, micro, ohm, kelvin.
 _SAME_SIGN = str.maketrans(
     {"\u2212": "-", "\u00b5": "u", "\u03bc": "u", "\u2126": "ohm", "\u03a9": "ohm", "\u212a": "K"}
@@ -206,6 +208,9 @@ def _registry() -> Any:
 @functools.lru_cache(maxsize=1024)
 def _scale_and_offset(unit_text: str, unit: str) -> tuple[Decimal, Decimal] | str:
     """Scale and offset from `unit_text` to `unit`, or what is wrong with `unit_text`."""
+    # pint evaluates expressions: "V**9999999" is a number of as many digits.
+    if len(unit_text) > _LONGEST_UNIT or any(int(number) > _LARGEST_POWER for number in _DIGITS.findall(unit_text)):
+        return "an unknown unit"
     registry = _registry()
     written = f"1 {unit_text}" if unit_text.startswith(("/", "*")) else unit_text
     try:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import math
 import os
 import re
 import secrets
@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from mdls_cosim.errors import InputError, StoreError
-from mdls_cosim.provenance import canonical_json, json_value, little_endian
+from mdls_cosim.errors import InputError, StoreError, brief
+from mdls_cosim.provenance import canonical_json, json_value, little_endian, parse_json
 
 if TYPE_CHECKING:
     import h5py
@@ -45,6 +45,8 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED = 4096
 # Deflate makes a byte of at most 1032 (RFC 1951).
 _MOST_DEFLATED = 1100
+# Chunks up to this size may be larger than their array [bytes].
+_SMALLEST_CHUNK = 2**20
 _VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,8}")
 _WRITE_AGAIN = "Write it again, or take a copy that is whole"
 
@@ -179,8 +181,8 @@ def read(path: str | os.PathLike[str], expected_type: str | None = None, newest_
             size = os.fstat(stream.fileno()).st_size
             with h5py.File(stream, "r") as file:
                 group = _Reader(size).group(file)
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise StoreError(f"cannot be read ({error})", where=where, hint=_WRITE_AGAIN) from error
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise StoreError(f"cannot be read ({brief(error)})", where=where, hint=_WRITE_AGAIN) from error
     if expected_type is not None:
         group.require(expected_type, newest_version or group.encoding_version, where)
     return group
@@ -271,10 +273,13 @@ class _Reader:
                 arrays[name] = self._array(name, item)
             else:
                 groups[name] = self.group(source.require_group(name))
+        attributes = parse_json(str(source.attrs["attributes"]))
+        if not isinstance(attributes, dict):
+            raise ValueError(f"the attributes of {source.name} are no object")
         return Group(
             encoding_type=str(source.attrs["encoding-type"]),
             encoding_version=str(source.attrs["encoding-version"]),
-            attributes=json.loads(str(source.attrs["attributes"])),
+            attributes=attributes,
             arrays=arrays,
             groups=groups,
         )
@@ -296,13 +301,22 @@ class _Reader:
         if item.dtype.str.startswith(">"):
             raise ValueError(f"{name} is big-endian")
         layout = item.id.get_create_plist()
-        filters = {layout.get_filter(place)[0] for place in range(layout.get_nfilters())}
-        if filters - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
+        filters = [layout.get_filter(place)[0] for place in range(layout.get_nfilters())]
+        if set(filters) - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
             raise ValueError(f"{name} is packed by another filter than shuffle and deflate")
+        if len(set(filters)) < len(filters):
+            raise ValueError(f"{name} is packed twice by one filter")
+        # A chunk is unpacked whole, however little of it belongs to the array.
+        if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > max(item.nbytes, _SMALLEST_CHUNK):
+            raise ValueError(f"{name} has chunks that are larger than the array")
+        if item.dtype.kind not in "biufc":
+            raise ValueError(f"{name} holds no numbers")
         self._claimed += item.nbytes
         if self._claimed > _MOST_DEFLATED * self._size:
             raise ValueError(f"{name} claims {item.nbytes} bytes, more than a file of {self._size} can hold")
-        return Array(item[()], str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist()))
+        units, dims = str(item.attrs["units"]), tuple(np.asarray(item.attrs["dims"]).tolist())
+        "".join((units, *map(str, dims))).encode()  # UnicodeEncodeError, of text that is none
+        return Array(item[()], units, dims)
 
 
 def _version_key(version: str) -> tuple[int, ...]:

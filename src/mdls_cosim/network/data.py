@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from mdls_cosim.errors import ConfigError, InputError, StoreError
+from mdls_cosim.errors import ConfigError, InputError, MdlsError, StoreError, brief
 from mdls_cosim.network.batch_forms import Takes
 from mdls_cosim.provenance import content_hash
 from mdls_cosim.store import Array
@@ -316,6 +316,10 @@ def _checked_normalisation(means: list[float], stds: list[float], where: str) ->
     return Normalisation(tuple(means), tuple(stds))
 
 
+# Deflate makes at most 1032 bytes of one (RFC 1951).
+_MOST_DEFLATED = 1100
+
+
 def _npz_arrays(path: str | os.PathLike[str], where: str) -> dict[str, np.ndarray]:
     """The four arrays of the file; nothing in it is unpickled."""
     if not Path(path).is_file():
@@ -323,6 +327,8 @@ def _npz_arrays(path: str | os.PathLike[str], where: str) -> dict[str, np.ndarra
     try:
         if not zipfile.is_zipfile(path):
             raise StoreError("not an .npz file", where=where, hint="Write it with numpy.savez")
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, where)
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in NPZ_KEYS if key not in file]
             if missing:
@@ -333,16 +339,60 @@ def _npz_arrays(path: str | os.PathLike[str], where: str) -> dict[str, np.ndarra
                     limit=", ".join(NPZ_KEYS),
                 )
             return {key: file[key] for key in NPZ_KEYS}
-    except (OSError, EOFError, MemoryError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):  # which is a ValueError too
-            raise
+    except MdlsError:
+        raise
+    except Exception as error:  # numpy lets those of zipfile, zlib, tokenize, ast and its own through
         if "pickle" in str(error):
             raise StoreError(
                 "arrays of Python objects, whose pickles can run code and are not opened",
                 where=where,
                 hint="Write numbers: array.astype(numpy.float32)",
             ) from None
-        raise StoreError(f"cannot be read ({error})", where=where, hint="Write it again with numpy.savez") from error
+        raise StoreError(
+            f"cannot be read ({brief(error)})", where=where, hint="Write it again with numpy.savez"
+        ) from error
+
+
+def _check_members(archive: zipfile.ZipFile, where: str) -> None:
+    """StoreError where a member is packed otherwise than numpy does, encrypted, or claims an impossible size."""
+    for member in archive.infolist():
+        if member.flag_bits & 1:
+            raise StoreError(
+                "an encrypted array", where=f"{where}, {member.filename}", hint="Write it with numpy.savez"
+            )
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise StoreError(
+                "packed by another method than numpy's",
+                where=f"{where}, {member.filename}",
+                limit="stored or deflated",
+                hint="Write it with numpy.savez or numpy.savez_compressed",
+            )
+        most = member.compress_size * _MOST_DEFLATED + _MOST_DEFLATED
+        if member.file_size > most:
+            raise StoreError(
+                "an array claims more bytes than its packed ones can hold",
+                where=f"{where}, {member.filename}",
+                value=member.file_size,
+                limit=most,
+            )
+        if member.filename in (f"{key}.npy" for key in NPZ_KEYS):
+            _check_header(archive, member, where)
+
+
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> None:
+    """StoreError where the shape of an array claims more numbers than the member holds; numpy makes room for them."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > member.file_size and not dtype.hasobject:
+        raise StoreError(
+            "an array claims more numbers than the file holds",
+            where=f"{where}, {member.filename}",
+            value=f"{claimed} bytes",
+            limit=f"{member.file_size} bytes",
+        )
 
 
 def _checked_part(arrays: dict[str, np.ndarray], part: str, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ import os
 import pickle
 import secrets
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from mdls_cosim.errors import InputError, NotAvailable, StoreError
-from mdls_cosim.provenance import Provenance, content_hash
+from mdls_cosim.errors import InputError, NotAvailable, StoreError, brief
+from mdls_cosim.provenance import Provenance, content_hash, parse_json
 from mdls_cosim.store import Array
 
 _PROVENANCE = "mdls_cosim.provenance"
@@ -112,14 +111,14 @@ def _safetensors(path: str | os.PathLike[str], where: str) -> tuple[dict[str, Te
         with safe_open(path, framework="pt", device="cpu") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
             told = (file.metadata() or {}).get(_PROVENANCE)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise StoreError(f"cannot be read ({error})", where=where, hint="Take a copy that is whole") from error
+    except Exception as error:  # of the library's own kind, of torch's and of Python's
+        raise StoreError(f"cannot be read ({brief(error)})", where=where, hint="Take a copy that is whole") from error
     if told is None:
         return state, None
     try:
-        provenance = Provenance(**json.loads(told))
+        provenance = Provenance(**parse_json(told))
     except (TypeError, ValueError) as error:
-        raise StoreError(f"provenance that cannot be read ({error})", where=where) from error
+        raise StoreError(f"provenance that cannot be read ({brief(error)})", where=where) from error
     if content_hash(_arrays(state), provenance.config) != provenance.content_hash:
         raise StoreError(
             "altered since it was written (its content hash does not match)",
@@ -137,16 +136,14 @@ def _state_dict(path: str | os.PathLike[str], where: str) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", UserWarning)
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
         raise StoreError(
-            f"no weights only: torch refuses to unpickle it, as it may run code ({first})",
+            f"no weights only: torch refuses to unpickle it, as it may run code ({brief(error)})",
             where=where,
             hint=_MAKE_ANOTHER,
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, zipfile.BadZipFile) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # torch lets those of its unpickler, of struct and of zipfile through
         raise StoreError(
-            f"cannot be read ({first})",
+            f"cannot be read ({brief(error)})",
             where=where,
             limit="safetensors, or a state_dict saved by torch",
             hint=_MAKE_ANOTHER,

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdls_cosim.errors import StoreError
+from mdls_cosim.errors import StoreError, brief
+from mdls_cosim.provenance import parse_json
 from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, with_interval
 from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words
+from mdls_cosim.text_files import MEGABYTE, read_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMED = 7  # layers that a scatter plot can tell apart
 _PARTS = (("fit", "Fit"), ("model", "Model"))
+
+LARGEST_AUDIT = 100 * MEGABYTE
+"""Size of a file audit.json that is read [bytes]."""
 
 
 def read_audit(path: Path) -> dict[str, Any]:
@@ -29,9 +33,9 @@ def read_audit(path: Path) -> dict[str, Any]:
         StoreError: it holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_bytes(path, "the audit", largest=LARGEST_AUDIT))
     except ValueError as error:
-        raise StoreError("no JSON", where=str(path), value=str(error)) from None
+        raise StoreError(f"not JSON ({brief(error)})", where=str(path)) from None
     if not isinstance(found, dict) or not {"by_layer", "pairs", "subject"} <= found.keys():
         hint = "mdls-cosim audit EXPERIMENT.toml writes one: audit.json"
         raise StoreError("not the results of an audit", where=str(path), hint=hint)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdls_cosim import store
 from mdls_cosim.config import check_stored
-from mdls_cosim.errors import InputError, StoreError
+from mdls_cosim.errors import InputError, StoreError, brief
 from mdls_cosim.fidelity import Programmed, TileModel
 from mdls_cosim.fidelity.elimination import Wires
 from mdls_cosim.fidelity.interface import check_voltages
@@ -180,8 +180,8 @@ def load(path: str | Path, *, strict: bool = False) -> Surrogate:
         if told != origin["config"] or content_hash({}, told) != origin["content_hash"]:
             raise StoreError("its content is not what its content hash says", where=str(path))
         loaded = Surrogate._kinds[kind]._from_attributes(group.attributes)
-    except (LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"not laid out as a surrogate ({error})", where=str(path)) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"not laid out as a surrogate ({brief(error)})", where=str(path)) from error
     loaded.strict, loaded.encoding_version = strict, group.encoding_version
     return loaded
 
