@@ -677,7 +677,7 @@ def _worker(name: str, inputs: int, seed: int, keep: Path | None, pipe: Any) -> 
 
 def run_reader(name: str, inputs: int, seed: int, keep: Path | None) -> list[str]:
     """Failures of a reader, in a process of its own that may crash."""
-    context = multiprocessing.get_context("fork" if "torch" not in sys.modules else "spawn")
+    context = multiprocessing.get_context("fork")  # what is imported is imported once
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_worker, args=(name, inputs, seed, keep, theirs))
     process.start()
@@ -699,6 +699,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the inputs that failed")
     arguments = parser.parse_args()
     names = arguments.reader or list(cases(Path()))
+    if len(names) > 1:
+        import mdls_cosim.cli.files
+        import mdls_cosim.network.experiment  # noqa: F401
     failed = 0
     for name in names:
         began = time.perf_counter()

@@ -9,8 +9,8 @@ LONGEST_VALUE = 100
 """Characters of an offending value that a message shows; the whole value stays in `.value`."""
 LONGEST_MESSAGE = 300
 """Characters of a message; longer parts are cut, and whole in the attributes of the error."""
-# What the parts are cut to, one after the other, until the message is short enough.
-_CUTS = (("limit", 80), ("what", 140), ("where", 80), ("value", 40), ("hint", 80))
+# The parts that are cut, one after the other, until the message is short enough, and what of each is left at least.
+_CUTS = (("limit", 80), ("where", 80), ("what", 100), ("value", 40), ("hint", 60))
 
 
 class MdlsError(Exception):
@@ -42,10 +42,9 @@ class MdlsError(Exception):
         }
         message = _sentence(**parts)
         for name, length in _CUTS:
-            if len(message) <= LONGEST_MESSAGE:
-                break
-            if (part := parts[name]) is not None:
-                parts[name] = _cut(part, length, from_start=name == "where")
+            excess = len(message) - LONGEST_MESSAGE
+            if excess > 0 and (part := parts[name]) is not None:
+                parts[name] = _cut(part, max(length, len(part) - excess), from_start=name == "where")
                 message = _sentence(**parts)
         return _cut(message, LONGEST_MESSAGE)
 

@@ -221,8 +221,11 @@ def _scale_and_offset(unit_text: str, unit: str) -> tuple[Decimal, Decimal] | st
     target = registry.parse_units(unit)
     if source.dimensionality != target.dimensionality:
         return "a unit of the wrong dimension"
-    zero, one = (registry.Quantity(Decimal(n), source).to(target).magnitude for n in (0, 1))
-    return one - zero, zero
+    try:
+        zero, one = (registry.Quantity(Decimal(n), source).to(target).magnitude for n in (0, 1))
+        return one - zero, zero
+    except Exception:  # logarithmic units have no scale and offset
+        return "an unknown unit"
 
 
 def _conversion(unit_text: str, unit: str, text: str) -> tuple[Decimal, Decimal]:

@@ -289,7 +289,7 @@ class _Reader:
 
         address = h5o.get_info(item.id).addr
         if address in self._seen:
-            raise ValueError(f"{name} is another name of something in the file")
+            raise ValueError(f"{name.rpartition('/')[2]} is another name of something in the file")
         self._seen.add(address)
 
     def _array(self, name: str, item: h5py.Dataset) -> Array:

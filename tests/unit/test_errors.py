@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdls_cosim import errors
-from mdls_cosim.errors import ConfigError, ConvergenceError, InputError, MdlsError, SpiceError, SpiceTimeout
+from mdls_cosim.errors import ConfigError, ConvergenceError, InputError, MdlsError, SpiceError, SpiceTimeout, brief
 
 EVERY_ERROR = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, MdlsError)]
 
@@ -66,3 +66,22 @@ def test_kinds_can_be_caught_as_the_builtins_they_resemble():
     assert issubclass(SpiceTimeout, SpiceError)
     assert all(issubclass(kind, MdlsError) for kind in EVERY_ERROR)
     assert len(EVERY_ERROR) == 15
+
+
+def test_a_message_has_at_most_300_characters_and_keeps_the_ends_of_paths() -> None:
+    error = ConfigError(
+        "unknown key", where="/a" * 200 + "/plan.toml: tile.rws", value="v" * 500, limit="k, " * 300, hint="use rows"
+    )
+    message = str(error)
+    assert len(message) <= 300
+    assert message.startswith("unknown key at ...")
+    assert "/plan.toml: tile.rws: got " in message
+    assert message.endswith("use rows")
+    assert error.limit == "k, " * 300
+    assert len(str(ConfigError("w" * 5000, hint="h" * 5000))) <= 300
+
+
+def test_a_foreign_error_in_brief() -> None:
+    assert brief(ValueError("first\nsecond")) == "first"
+    assert brief(ValueError()) == "ValueError"
+    assert len(brief(ValueError("x" * 5000))) == 100

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -214,6 +215,22 @@ def _many_claims(file: h5py.File) -> None:
         claim.attrs["units"], claim.attrs["dims"] = "V", np.array(["x"], dtype=h5py.string_dtype())
 
 
+def _wide_chunk(file: h5py.File) -> None:
+    """One chunk of 3.2 GB for four numbers, of a few bytes."""
+    shape = {"shape": (4,), "maxshape": (None,), "chunks": (400_000_000,)}
+    file.create_dataset("bad", dtype="f8", compression="gzip", **shape)
+    file["bad"].id.write_direct_chunk((0,), zlib.compress(b""))
+
+
+def _twice_deflated(file: h5py.File) -> None:
+    """A filter pipeline of two deflates makes a million bytes of one."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((1000,))
+    properties.set_deflate(9)
+    properties.set_deflate(9)
+    h5py.h5d.create(file.id, b"bad", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((1000,)), properties)
+
+
 def _virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((3,), "f8")
     layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3,))
@@ -235,6 +252,10 @@ def _virtual(file: h5py.File) -> None:
             "bad claims 8000000000000 bytes",
         ),
         (_many_claims, "claims 8000000 bytes"),
+        (_wide_chunk, "bad has chunks that are larger than the array"),
+        (_twice_deflated, "bad is packed twice by one filter"),
+        (lambda file: file.attrs.__setitem__("attributes", '{"a": 99999999999999999999}'), "more than 64 bits"),
+        (lambda file: file.attrs.__setitem__("attributes", "[1, 2]"), "the attributes of / are no object"),
         (_ladder, "other is another name of something in the file"),
         (_circle, "is another name of something in the file"),
         (lambda file: file.__setitem__("bad", file["codes"]), "codes is another name"),

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import sqlite3
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ import numpy as np
 
 from mdls_cosim.characterize.point import Results
 from mdls_cosim.characterize.workers import Outcome
-from mdls_cosim.errors import StoreError
+from mdls_cosim.errors import MdlsError, StoreError, brief
 
 SCHEMA_VERSION = 1
 
@@ -254,18 +253,18 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_BUSY", "SQLITE_LOCKED"):
             raise StoreError(
                 "another process is at work on this journal",
                 where=str(path),
                 hint="Wait until it ends, or name another output",
             ) from error
-        raise StoreError(f"the journal cannot be used ({error})", where=str(path)) from error
-    except (sqlite3.DatabaseError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        raise StoreError(f"the journal cannot be used ({brief(error)})", where=str(path)) from error
+    except Exception as error:  # numpy lets those of zipfile, zlib, tokenize and its own through
+        if isinstance(error, MdlsError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise _Damaged(
-            f"the journal is damaged ({error})",
+            f"the journal is damaged ({brief(error)})",
             where=str(path),
             hint=f"Take a copy that is whole; or {_START_OVER}, and all of its points are run again",
         ) from error

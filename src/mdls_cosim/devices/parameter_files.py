@@ -41,7 +41,11 @@ def parameter_path(name: Any, folder: str = "") -> Path:
         raise ConfigError("not the name of a parameter set", where="parameters", value=name, limit="text")
     known = parameter_set_names()
     path = resource_folder("calibration") / f"{name}.toml" if name in known else Path(folder) / name
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        there = False
+    if not there:
         raise ConfigError(
             "no such parameter set", where="parameters", value=name, limit=f"a TOML file, or {', '.join(known)}"
         )

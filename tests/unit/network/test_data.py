@@ -289,11 +289,27 @@ class TestNpz:
         with pytest.raises(StoreError, match=r"cannot be read"):
             npz(path)
 
+    def test_members_that_numpy_did_not_pack(self, write):
+        path = write()
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+            for name, content in members.items():
+                file.writestr(name, content)
+        with pytest.raises(StoreError, match="packed by another method"):
+            npz(path)
+        write()
+        content = bytearray(path.read_bytes())
+        content[content.find(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match="an encrypted array"):
+            npz(path)
+
     def test_a_claim_of_more_than_fits_in_memory(self, write, tmp_path):
         path = write(train_inputs=None)
         header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000000), }"
         header = header.ljust(128 - 10 - 1) + b"\n"
         with zipfile.ZipFile(path, "a") as file:
             file.writestr("train_inputs.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-        with pytest.raises(StoreError, match=r"cannot be read"):
+        with pytest.raises(StoreError, match="claims more numbers than the file holds"):
             npz(path)
