@@ -226,7 +226,9 @@ class TestFailedPoints:
         first = dataset.failures[0]
         assert f"failed: {first.label}: {first.cause}" in said
         assert journal.exists()
-        assert len(list((folder / "decks").iterdir())) == 12
+        kept = {path.name for path in (folder / "decks").iterdir()}
+        assert "declared-deck0.cir" in kept  # the measurement of the declared conductance, before the points
+        assert len(kept) == 12 + 1
 
         code, said, _ = run("info", data)
         assert code == 0
