@@ -120,7 +120,7 @@ class TestMismatch:
         with pytest.raises(InputError) as error:
             load_weights(other, tmp_path / "weights")
         assert len(str(error.value)) <= 300
-        message = error.value.what  # whole
+        message = f"{error.value.what} at {error.value.where}"  # whole
         assert "2 missing: conv3.bias, norm4.running_mean;" in message
         assert "1 unexpected: extra.weight;" in message
         assert "1 of another shape: head.weight (10, 7) for (10, 8)" in message
