@@ -176,11 +176,12 @@ def audit(
     batches = Batches(data, 256, model, targets=False, use="audit with")
     generator = torch.Generator().manual_seed(seed)
     drawn = batches.take(_draw(len(batches), samples, generator))
-    reached = _capture(model, layers, drawn)
     labelled = drawn[0].targets is not None
     if injections > 0 and labelled:
         with unnoticed(model):
             scoring.of(model, batches)  # labels that do not fit are an error before the simulations
+    # After all other runs: products of activations hold what their last call wrote.
+    reached = _capture(model, layers, drawn)
     if not reached:
         raise InputError("the model calls none of its analog layers", where=", ".join(layers))
 

@@ -253,7 +253,7 @@ def _run(model: nn.Module, report: ConversionReport, unit: Unit, run: int, bench
     limits = sorted({limit for each in counters.values() for limit in each.outside})
     skipped = [json.dumps([layer.name, layer.kind, layer.reason]) for layer in report.skipped]
     skipped += [json.dumps([name, "weights", "multiplied by past any layer"]) for name in report.digital_products]
-    skipped += [json.dumps([name, "forward", f"not traced by torch.fx: {why}"]) for name, why in report.untraced.items()]
+    skipped += [json.dumps([name, "forward", f"not traced: {why}"]) for name, why in report.untraced.items()]
     return {
         "value": np.array(found.mean),
         "images": np.array(found.images),
