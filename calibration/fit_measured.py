@@ -1,6 +1,6 @@
 """Fits devices to measured loops and pulse trains, and says how far off they are, file by file.
 
-    MDLS_COSIM_DATA=FOLDER python calibration/fit_measured.py [--quick] [--ranking] [--write FOLDER]
+    MDLS_COSIM_DATA=FOLDER python calibration/fit_measured.py [--quick] [--ranking] [--write FOLDER] [--validity FOLDER]
 
 The folder holds `knowm_sdc/` (github.com/knowm/memristor-discovery, data/: W-SDC devices M1 and M2 behind 5 or 47 kohm,
 one settled period of a sine a file), `bipolar_iv/` (github.com/fgr1986/vlsi_memristor_compact_model),
@@ -9,7 +9,8 @@ one settled period of a sine a file), `bipolar_iv/` (github.com/fgr1986/vlsi_mem
 Errors are the RMS of modelled less measured current, over the range of the measured or over the RMS current of a branch
 (the points of one sign of the drive), in percent. The drive of a Knowm
 loop is the applied sine; device, series resistor and the capacitance of the set-up (fitted) are simulated under it.
---write puts the parameter sets knowm_sdc_m1_47k.toml and knowm_sdc_m1_5k.toml there.
+--write puts the parameter sets knowm_sdc_m1_47k.toml and knowm_sdc_m1_5k.toml there; --validity fits nothing, and
+writes into those that are there the ranges that their circuit runs through under the drives of their loops.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ import numpy as np
 
 from mdls_cosim.calibrate import Branch, Calibration, Loop, PulseTrain, Setup, Value, calibrate, read_measurement
 from mdls_cosim.calibrate.loop_fit import LoopFit
+from mdls_cosim.calibrate.loop_problem import Candidates, LoopProblem, prepare
 from mdls_cosim.calibrate.loops import fit_loops
 from mdls_cosim.calibrate.parameter_text import symbol_of, unit_of
 from mdls_cosim.calibrate.ranking import rank
+from mdls_cosim.calibrate.set_up import scales_of
+from mdls_cosim.calibrate.spaces import search_spaces
+from mdls_cosim.calibrate.validity import loop_validity
+from mdls_cosim.devices import DynamicDevice
 from mdls_cosim.errors import MdlsError
 from mdls_cosim.quantities import format_quantity
 
@@ -45,12 +51,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="one resistor, one held-out frequency, fewer candidates")
     options.add_argument("--ranking", action="store_true", help="also rank all models on each resistor")
+    options.add_argument("--validity", metavar="FOLDER", help="only correct the validity of the sets in this folder")
     options.add_argument("--write", metavar="FOLDER", help="write the parameter sets into this folder")
     given = options.parse_args()
     folder = os.environ.get("MDLS_COSIM_DATA")
     if not folder or not (Path(folder) / "knowm_sdc").is_dir():
         sys.exit("MDLS_COSIM_DATA names no folder with knowm_sdc/ in it: nothing to fit")
     loops = knowm(Path(folder) / "knowm_sdc")
+    if given.validity:
+        for resistor in RESISTORS:
+            revalidate(Path(given.validity) / f"knowm_sdc_m1_{resistor}.toml", family(loops, resistor, "M1"))
+        return
     candidates = 256 if given.quick else 1024
     fits = knowm_table(loops, candidates, given.quick)
     if given.ranking:
@@ -269,18 +280,29 @@ def described(fit: LoopFit, loops: Sequence[Loop], resistor: str) -> Calibration
         held_out=fit.held_out,
         branches={name: fit.branches[name] for name in fit.errors},
         notes=(f"Data: {ATTRIBUTION}", *fit.notes),
-        validity={
-            "applied voltage": (-0.8, 0.8, "volt"),
-            "current": (
-                min(loop.currents.min() for loop in loops),
-                max(loop.currents.max() for loop in loops),
-                "ampere",
-            ),
-            "time": (5e-6, 1.0, "second"),
-        },
+        validity=loop_validity(fit.device, loops, fit.voltages.values(), fit.states.values()),
         files={loop.name: loop.content_hash for loop in loops},
         seed=0,
     )
+
+
+def revalidate(path: Path, loops: Sequence[Loop]) -> None:
+    """Writes the validity of a parameter set anew, from its circuit under the drives of `loops`."""
+    found = Calibration.load(path)
+    device = found.device
+    assert isinstance(device, DynamicDevice)
+    model = device.replace(reversed=False)
+    turned, raising = (-1 if device.reversed else 1), model.raising_sign
+    prepared = [prepare(loop, turned, raising=raising) for loop in loops]
+    numbers = {name: value for name in type(model).model_fields if isinstance(value := getattr(model, name), float)}
+    population = model.varied({name: np.array([[value]]) for name, value in numbers.items()})
+    capacitance = found.values["parallel_capacitance"].value
+    problem = LoopProblem(search_spaces(MODEL, scales_of(loops, None))[0], prepared, capacitor=capacitance)
+    responses = problem.respond(Candidates(population, None, capacitance, np.zeros((1, 0))), finer=2, until_closed=True)
+    voltages = [turned * response.voltages for response in responses]
+    ranges = loop_validity(device, loops, voltages, [response.states for response in responses])
+    replace(found, validity=ranges).save(path)
+    say(f"written: {path}")
 
 
 def say(line: str) -> None:

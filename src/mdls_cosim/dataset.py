@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from mdls_cosim import store
@@ -58,15 +58,17 @@ class Variant:
 class Dataset:
     """Results of experiments ("read", "iv", ...), each a set of named arrays whose axes agree in length.
 
-    An experiment on several tiles is several: "read 16x16 hot", see `variants`. `failures`, outside of the content
-    hash, tells which points gave no numbers. `config` is the full specification (SI, JSON types), with the tile under
-    "tile". Made by `Dataset.create`.
+    An experiment on several tiles is several: "read 16x16 hot", see `variants`. `failures` lists the points that gave
+    no numbers; it and `outside` are not part of the content hash. `config` is the full specification (SI, JSON types),
+    with the tile under "tile". Made by `Dataset.create`.
     """
 
     experiments: dict[str, dict[str, Array]]
     config: dict[str, Any]
     provenance: Provenance
     failures: tuple[Failure, ...] = ()
+    outside: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Uses beyond the measurements of the device's parameter set, by experiment and quantity."""
 
     def __post_init__(self) -> None:
         for name, arrays in self.experiments.items():
@@ -82,12 +84,14 @@ class Dataset:
         tools: Mapping[str, str] | None = None,
         parents: Sequence[str] = (),
         failures: Sequence[Failure] = (),
+        outside: Mapping[str, Mapping[str, int]] | None = None,
     ) -> Self:
         """A dataset made now; `tools` adds what `tool_versions()` cannot know (ngspice, its solver)."""
         kept = {name: dict(arrays) for name, arrays in experiments.items()}
         plain = json_value(config, "config")
         origin = Provenance.create(_flat(kept), plain, seed=seed, tools=tools, parents=parents)
-        return cls(kept, plain, origin, tuple(failures))
+        beyond = {name: dict(counts) for name, counts in (outside or {}).items()}
+        return cls(kept, plain, origin, tuple(failures), beyond)
 
     @property
     def content_hash(self) -> str:
@@ -134,8 +138,12 @@ class Dataset:
             check_stored(provenance.config, where)
             experiments = {name: part.arrays for name, part in group.groups.items()}
             failures = _unpacked_all(group.attributes.get("failures", ()))
-            dataset = cls(experiments, provenance.config, provenance, failures)
-        except (LookupError, TypeError, ValueError) as error:
+            outside = {
+                str(name): {str(quantity): int(count) for quantity, count in counts.items()}
+                for name, counts in group.attributes.get("outside", {}).items()
+            }
+            dataset = cls(experiments, provenance.config, provenance, failures, outside)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise StoreError(f"not laid out as a dataset ({error})", where=where) from error
         if not dataset._holds_its_hash():
             raise StoreError("its content is not what its content hash says", where=where)
@@ -149,6 +157,8 @@ class Dataset:
         attributes: dict[str, Any] = {"provenance": self.provenance.as_dict()}
         if self.failures:
             attributes["failures"] = [_packed(failure) for failure in self.failures]
+        if self.outside:
+            attributes["outside"] = self.outside
         return Group(ENCODING_TYPE, ENCODING_VERSION, attributes, groups=parts)
 
     def _holds_its_hash(self) -> bool:

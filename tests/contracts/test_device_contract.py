@@ -581,6 +581,7 @@ def test_impossible_devices_are_refused(model: type[Device], changes: dict):
 )
 def test_defaults_are_a_named_set(name: str, model: type[Device]):
     given, own = model(parameters=name).as_dict(), model().as_dict()
+    assert given.pop("origin")["name"] == name  # the rest is that of the model
     assert given.keys() == own.keys()
     for key, value in own.items():
         assert given[key] == (pytest.approx(value, rel=1e-14) if isinstance(value, float) else value)

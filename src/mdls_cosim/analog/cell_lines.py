@@ -56,8 +56,8 @@ def _effect_lines(hardware: Hardware) -> list[str]:
     of_set = [name.replace("/", " of ") for name in acting if name in variability.from_set]
     lines = []
     if of_set:
-        name = None if device is None else device.parameter_set
-        named = "the parameter set" if name is None else f"the parameter set {Path(name).stem}"
+        origin = None if device is None else device.origin
+        named = "the parameter set" if origin is None else f"the parameter set {Path(origin.name).stem}"
         lines.append(f"effects of {named}: {', '.join(of_set)}")
     lines += [f"left out: {each}" for each in hardware.left_out]
     return lines

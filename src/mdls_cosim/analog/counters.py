@@ -24,7 +24,8 @@ class Counters:
     """Additions of partial sums that went beyond the register."""
     outside: dict[str, int] = field(default_factory=dict)
     """By limit, on any tile: uses of a surrogate outside its domain (cells whenever tiles are programmed, reads
-    whenever they are read), and on every rung cells held at the "range of the device" after drift or noise."""
+    whenever they are read); on every rung cells held at the "range of the device" after drift or noise, and uses
+    beyond the measurements of a parameter set ("measured voltage", of drives; the other quantities of cells)."""
 
     def add_outside(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """Adds what a surrogate counted between two looks at it."""

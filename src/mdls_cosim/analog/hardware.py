@@ -16,7 +16,6 @@ from mdls_cosim.analog.mapping import Mapping, MappingName, Scaling
 from mdls_cosim.analog.partition import RowOrder
 from mdls_cosim.config import AbsentIsNone, Config
 from mdls_cosim.devices import Ohmic
-from mdls_cosim.devices.parameter_files import read_parameter_file
 from mdls_cosim.devices.variability import Cells, DeviceToDevice, Variability
 from mdls_cosim.devices.variability.device_to_device import CONDUCTANCE
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
@@ -198,10 +197,10 @@ class Hardware(Config):
     def _variability_of_set(self) -> Variability | None:
         """That of the parameter set which the device of the cells was made of, if it has any."""
         device = self.spec.device
-        name = None if device is None else device.parameter_set
-        if name is None or "variability" not in read_parameter_file(name):
+        origin = None if device is None else device.origin
+        if origin is None or origin.variability is None:
             return None
-        return Variability.from_parameters(name)
+        return Variability.of_set(origin.variability, origin.name)
 
     def _derived_range(self) -> tuple[float, float]:
         """The conductance range where none is given [S]: of the surrogate's domain, as far as the device reaches, or of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mdls_cosim.analog.adc import AdcErrors, full_scale_from
 from mdls_cosim.analog.changes import WeightRecord, warn_of_change, without_gradient
 from mdls_cosim.analog.counters import Counters
-from mdls_cosim.analog.dac import IdealDac, Read
+from mdls_cosim.analog.dac import Drive, IdealDac, Read
 from mdls_cosim.analog.grouping import Grouping
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.mapping import Scaling, scale_weights
@@ -30,6 +30,7 @@ from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.fidelity import Programmed
+from mdls_cosim.fidelity.measured_range import drives_outside, programmed_outside
 from mdls_cosim.fidelity.memory import keep_freed_memory
 from mdls_cosim.quantities import Quantity
 from mdls_cosim.surrogates import CurrentNoise, OhmicNoise
@@ -454,6 +455,7 @@ class AnalogLayer(nn.Module, ABC):
             if self._counted is None or not _same(self._counted, key):
                 self._add_outside({}, programmed)
                 self._add_held(present.counts.get("clipped", 0))
+                self._count_unmeasured(programmed)
                 self._counted = key
             self._tiles = _Tiles(key, programmed)
         return self._tiles.programmed
@@ -823,6 +825,7 @@ class AnalogLayer(nn.Module, ABC):
         assert results is not None
         if reading.programmed is not None:
             self._add_outside(before, reading.programmed)
+        self._count_drives(drive)
         self._count(0, len(items) * self._vectors_per_item(items) * len(drive.reads))
         self._count(1, items.numel())
         self._count(2, drive.saturated)
@@ -902,6 +905,30 @@ class AnalogLayer(nn.Module, ABC):
         for place, count in enumerate(counts):
             if isinstance(count, Tensor):
                 self.tally[place] += count
+
+    def _count_unmeasured(self, programmed: Programmed) -> None:
+        """Counts cells beyond the measurements of their parameter set at this moment."""
+        hardware, moment = self.hardware, self.moment
+        found = programmed_outside(
+            hardware.spec,
+            programmed.conductances,
+            read_voltage=hardware.read_voltage,
+            time=moment.time,
+            temperature=moment.temperature,
+        )
+        self._add_unmeasured(found)
+
+    def _count_drives(self, drive: Drive) -> None:
+        """Counts row voltages of a read beyond the measurements of the cells' parameter set."""
+        spec, scale = self.hardware.spec, self.hardware.read_voltage
+        driven = [drives for read in drive.reads for _, drives in read.slices]
+        self._add_unmeasured({"voltage": sum(drives_outside(spec, drives, scale) for drives in driven)})
+
+    def _add_unmeasured(self, counts: Mapping[str, int]) -> None:
+        for quantity, count in counts.items():
+            if count:
+                name = f"measured {quantity}"
+                self.outside[name] = self.outside.get(name, 0) + count
 
     def _add_outside(self, before: dict[str, int], programmed: Programmed) -> None:
         counters = Counters(outside=self.outside)

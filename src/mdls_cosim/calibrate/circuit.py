@@ -47,6 +47,8 @@ class Response:
     """(candidates, loops, points) [A], through the resistor where there is one."""
     states: np.ndarray
     """(candidates, loops, points)."""
+    voltages: np.ndarray
+    """(candidates, loops, points) [V] over the device."""
 
 
 def respond(
@@ -73,11 +75,11 @@ def respond(
     if resistance is not None and series_resistance is not None:
         resistance = np.where(np.isnan(resistance), series_resistance, resistance)
     state = np.array(starts, dtype=np.float64)
-    states, currents = np.empty((2, *state.shape, len(drive.times)))
+    states, currents, voltages = np.empty((3, *state.shape, len(drive.times)))
     steps = np.diff(drive.times, axis=0) / substeps
     node = _Node(device, drive.temperature, resistance, capacitance, state.shape)
     states[..., 0] = state
-    currents[..., 0] = node.settle(drive.voltages[0], state)
+    currents[..., 0], voltages[..., 0] = node.settle(drive.voltages[0], state), node.voltage
     for point, step in enumerate(steps, 1):
         start, end = drive.voltages[point - 1], drive.voltages[point]
         for part in range(substeps):
@@ -87,7 +89,8 @@ def respond(
             if last or node.charged:
                 current = node.move(start + (end - start) * ((part + 1) / substeps), state, step)
         states[..., point], currents[..., point] = state, current  # pyright: ignore[reportPossiblyUnboundVariable]
-    return Response(currents, states)
+        voltages[..., point] = node.voltage
+    return Response(currents, states, voltages)
 
 
 class _Node:
@@ -107,6 +110,11 @@ class _Node:
         self._voltage = self._solved = np.zeros(shape)
         # Of the last solution: its drive [V], and by how much its voltage follows the drive.
         self._driven, self._gain = 0.0, 1.0
+
+    @property
+    def voltage(self) -> np.ndarray:
+        """Over the device [V], where the node was last moved to."""
+        return self._voltage
 
     def settle(self, drive: np.ndarray, state: np.ndarray) -> np.ndarray:
         """The current [A] at the first point, where nothing changes yet."""

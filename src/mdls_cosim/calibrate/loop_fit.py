@@ -34,6 +34,10 @@ class LoopFit:
     """Currents of the model at the points of each loop [A]."""
     starts: dict[str, float]
     """State at the first point of each loop."""
+    voltages: dict[str, np.ndarray] = field(default_factory=dict)
+    """By name of the fitted loop: voltage over the device of the model's circuit [V], of the measured sign."""
+    states: dict[str, np.ndarray] = field(default_factory=dict)
+    """By name of the fitted loop: states of the model."""
     series_resistance: float | None = None
     """Fitted or given in place of the loops' own [ohm]."""
     parallel_capacitance: float = 0.0

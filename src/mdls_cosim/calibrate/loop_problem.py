@@ -214,7 +214,9 @@ class LoopProblem:
                 starts = candidates.starts[:, [started[loop.name] for loop in own]]
             response = simulate(own, candidates, starts, substeps)
             for column, place in enumerate(group):
-                found[place] = Response(response.currents[:, [column]], response.states[:, [column]])
+                found[place] = Response(
+                    response.currents[:, [column]], response.states[:, [column]], response.voltages[:, [column]]
+                )
         return [found[place] for place in range(len(self.loops))]
 
 

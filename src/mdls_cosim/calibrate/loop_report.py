@@ -61,7 +61,7 @@ def report_fit(
 
     responses = problem.respond(best, finer=2, until_closed=True)
     coarser = problem.respond(best, until_closed=True)
-    errors, modelled, starts, ends = {}, {}, {}, {}
+    errors, modelled, starts, ends, over_device, visited = {}, {}, {}, {}, {}, {}
     for loop, response, other in zip(problem.loops, responses, coarser, strict=True):
         currents = response.currents[0, 0]
         errors[loop.name] = float(np.sqrt(np.mean((currents - loop.currents) ** 2))) / loop.span
@@ -71,6 +71,7 @@ def report_fit(
         modelled[loop.name] = turned * loop.measured_order(currents)
         states = loop.measured_order(response.states[0, 0])
         starts[loop.name], ends[loop.name] = float(states[0]), float(states[-1])
+        over_device[loop.name], visited[loop.name] = turned * loop.measured_order(response.voltages[0, 0]), states
 
     spared = {}
     for loop in held_out:
@@ -99,6 +100,8 @@ def report_fit(
         held_out=spared,
         modelled=modelled,
         starts=starts,
+        voltages=over_device,
+        states=visited,
         series_resistance=series,
         parallel_capacitance=float(capacitance),
         branches=branches,

@@ -108,6 +108,10 @@ class PulseTrain:
     """"S", or "" for conductances given as a share of the range."""
     content_hash: str = ""
     notes: tuple[str, ...] = ()
+    read_voltage: float | None = None
+    """Of the readings [V]; None: not known."""
+    temperature: float = ROOM_TEMPERATURE
+    """Ambient [K]."""
 
     def __post_init__(self) -> None:
         values = np.atleast_2d(np.asarray(self.conductances, dtype=np.float64))
@@ -136,6 +140,10 @@ class LevelTable:
     """(measurements,) what was aimed at [S]; None: the means of the levels."""
     content_hash: str = ""
     notes: tuple[str, ...] = ()
+    read_voltage: float | None = None
+    """Of the readings [V]; None: not known."""
+    temperature: float = ROOM_TEMPERATURE
+    """Ambient [K]."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conductances", _conductances(self.conductances, self.name))
@@ -164,6 +172,10 @@ class DriftTrace:
     """(points,) number of the device; empty: one device."""
     content_hash: str = ""
     notes: tuple[str, ...] = ()
+    read_voltage: float | None = None
+    """Of the readings [V]; None: not known."""
+    temperature: float = ROOM_TEMPERATURE
+    """Ambient [K]."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conductances", _conductances(self.conductances, self.name))
@@ -194,6 +206,10 @@ class EnduranceTable:
     """(rows,) number of the device; empty: one device."""
     content_hash: str = ""
     notes: tuple[str, ...] = ()
+    read_voltage: float | None = None
+    """Of the readings [V]; None: not known."""
+    temperature: float = ROOM_TEMPERATURE
+    """Ambient [K]."""
 
     def __post_init__(self) -> None:
         for name in ("on", "off"):

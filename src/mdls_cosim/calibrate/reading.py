@@ -128,7 +128,14 @@ def read_measurement(path: str | os.PathLike[str], setup: Setup | None = None) -
     notes = [f"columns that {_ARTICLES[kind]} does not use: {', '.join(dropped)}"] if dropped else []
     if kind == "loop" and table.has("time") and (setup.frequency or setup.ramp_rate):
         notes.append("the column of times is used, not the frequency or ramp rate that was given")
+    found = [_with_conditions(each, setup) for each in found]
     return found, dataclasses.replace(table, notes=(*table.notes, *notes))
+
+
+def _with_conditions(measurement: Measurement, setup: Setup) -> Measurement:
+    if isinstance(measurement, Loop):
+        return measurement  # it has them already
+    return dataclasses.replace(measurement, read_voltage=setup.read_voltage, temperature=setup.temperature)
 
 
 _ARTICLES: dict[Kind, str] = {

@@ -132,7 +132,8 @@ class Calibration:
             "title": self.title,
             "source": f"Calibrated on {', '.join(self.files) or 'data without a file'}, {self.created_utc[:10]}",
             "validity": "; ".join(
-                f"{name} {format_quantity(low, unit, 3)} to {format_quantity(high, unit, 3)}"
+                f"{name} {format_quantity(low, unit, 3)}"
+                + (f" to {format_quantity(high, unit, 3)}" if high > low else "")
                 for name, (low, high, unit) in self.validity.items()
             ),
             "device": config_table(self.device),

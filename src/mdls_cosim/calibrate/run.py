@@ -28,6 +28,7 @@ from mdls_cosim.calibrate.parameter_text import symbol_of, unit_of
 from mdls_cosim.calibrate.pulses import calibrate_pulses
 from mdls_cosim.calibrate.reading import kind_of
 from mdls_cosim.calibrate.result import Calibration, Ranked, Value
+from mdls_cosim.calibrate.validity import loop_validity, reading_ranges
 from mdls_cosim.devices import AnyDevice, Device, Ohmic
 from mdls_cosim.devices.lifetime import lifetime_warnings, lifetimes
 from mdls_cosim.devices.parameter_files import parameter_set_names, read_parameter_file
@@ -139,6 +140,7 @@ def calibrate(
             found, variability=Variability(effects=kept + (found.variability.effects if found.variability else ()))
         )
     files = {each.name.split(", ")[0]: each.content_hash for each in (*measurements, *held_out)}
+    found = dataclasses.replace(found, validity={**found.validity, **reading_ranges((*measurements, *held_out))})
     return _with_notes(dataclasses.replace(found, files=files), (*measurements, *held_out))
 
 
@@ -268,7 +270,7 @@ def _from_loops(
         ranking=tuple(map(_ranked, fits)) if model == AUTO else (),
         variability=Variability(effects=tuple(best.variability)) if best.variability else None,
         notes=tuple(dict.fromkeys(notes)),
-        validity=_validity(every),
+        validity=loop_validity(best.device, loops, best.voltages.values(), best.states.values()),
         files={loop.name.split(", last ")[0]: loop.content_hash for loop in every},
         seed=settings["seed"],
         modelled=dict(best.modelled),
@@ -288,18 +290,3 @@ def _loop_values(fit: LoopFit) -> dict[str, Value]:
         low, high = fit.intervals.get(name, (None, None))
         found[name] = Value(value, symbol_of(unit) if unit else "", low, high, fit.determined.get(name, True))
     return found
-
-
-def _validity(loops: Sequence[Loop]) -> dict[str, tuple[float, float, str]]:
-    def span(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
-        return float(min(each.min() for each in arrays)), float(max(each.max() for each in arrays))
-
-    lasting = [loop.period or float(np.ptp(loop.times)) for loop in loops]
-    steps = [float(np.median(np.diff(loop.times))) for loop in loops]
-    applied = any(loop.applied for loop in loops)
-    return {
-        "applied voltage" if applied else "voltage": (*span([loop.voltages for loop in loops]), "volt"),
-        "current": (*span([loop.currents for loop in loops]), "ampere"),
-        "time": (min(steps), max(lasting), "second"),
-        "temperature": (*span([np.array([loop.temperature]) for loop in loops]), "kelvin"),
-    }

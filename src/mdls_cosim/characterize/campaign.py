@@ -16,6 +16,7 @@ from mdls_cosim.characterize.experiment import Experiment
 from mdls_cosim.characterize.journal import Journal
 from mdls_cosim.characterize.point import Point
 from mdls_cosim.characterize.run import Crew, Progress
+from mdls_cosim.characterize.validity import outside_measurements
 from mdls_cosim.characterize.workers import EngineSettings, Outcome
 from mdls_cosim.dataset import Array, Dataset, Failure
 from mdls_cosim.errors import ConfigError, InputError, MdlsError, SpiceError
@@ -127,11 +128,17 @@ class Campaign:
     def _assemble(self, found: Mapping[str, Outcome], tools: Mapping[str, str]) -> Dataset:
         groups: dict[str, list[dict[str, Array]]] = {}
         failures: dict[str, Failure] = {}
+        outside: dict[str, dict[str, int]] = {}
         span = self.spec.conductance_range
         for part in self.parts:
             outcomes = [(point, found[point.key]) for point in part.points]
             results = [outcome.results or point.blank() for point, outcome in outcomes]
-            groups.setdefault(part.group, []).append(part.plan.collect(part.tile, span, part.seed, results))
+            arrays = part.plan.collect(part.tile, span, part.seed, results)
+            groups.setdefault(part.group, []).append(arrays)
+            beyond = outside_measurements(part.group, part.tile, part.plan, span, arrays)
+            if beyond:
+                counts = outside.setdefault(part.group, {})
+                counts |= {name: counts.get(name, 0) + count for name, count in beyond.items()}
             for point, outcome in outcomes:
                 if not outcome.done and point.key not in failures:
                     failures[point.key] = Failure(
@@ -145,6 +152,7 @@ class Campaign:
             seed=self.spec.seed,
             tools=tools,
             failures=tuple(failures.values()),
+            outside=outside,
         )
 
 

@@ -35,6 +35,22 @@ def check_input(path: Path) -> Path:
     return path
 
 
+def parameter_set(path: Path) -> bool:
+    """Whether `path` is a parameter file (TOML), or the name of a set that comes with the package.
+
+    Raises:
+        StoreError: a TOML file that is missing, or no regular file.
+    """
+    if path.suffix.lower() == ".toml":
+        check_input(path)
+        return True
+    if path.exists():
+        return False
+    from mdls_cosim.devices.parameter_files import parameter_set_names
+
+    return str(path) in parameter_set_names()
+
+
 def check_output(path: Path, force: bool, source: Path | None = None) -> Path:
     """`path` if a file may be written there.
 

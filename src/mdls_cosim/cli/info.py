@@ -10,7 +10,7 @@ import typer
 
 from mdls_cosim.cli.app import app
 from mdls_cosim.cli.cells import print_tile_lifetimes
-from mdls_cosim.cli.files import check_input, size_of
+from mdls_cosim.cli.files import check_input, parameter_set, size_of
 from mdls_cosim.cli.terminal import print_line, print_pairs, print_table, print_title
 
 if TYPE_CHECKING:
@@ -24,29 +24,34 @@ SHOWN_FAILURES = 10
 def info(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A Dataset, a surrogate, the results of a simulation, or audit.json."),
+        typer.Argument(metavar="FILE", help="A Dataset, a surrogate, results, audit.json, or a parameter file."),
     ],
 ) -> None:
     """Say what is in a file and where it came from.
 
-    Arrays with units, axes and range; specification, domain and errors; lifetime of the cells' state at 0 V and at the
+    Of a parameter set, by its file or its name: the equation, values with intervals, errors, lifetime, validity. Else
+    arrays with units, axes and range; specification, domain and errors; lifetime of the cells' state at 0 V and at the
     read voltage; content hash, parents, tools, seed and time; points that failed, and why.
 
     \b
     Example:
       mdls-cosim info surrogate.h5
     """
+    if parameter_set(file):
+        _print_card(file)
+        return
     check_input(file)
     if file.suffix == ".json":
         _print_audit(file)
         return
     from mdls_cosim import store
     from mdls_cosim.report import settings_table, tool_table
+    from mdls_cosim.report.device_card import origin_table, origins, outside_table, without_origins
 
     group = store.read(file)
     attributes = dict(group.attributes)
     provenance = attributes.pop("provenance", {})
-    failures = attributes.pop("failures", [])
+    failures, outside = attributes.pop("failures", []), attributes.pop("outside", {})
     print_line(f"{file}: {group.encoding_type}, version {group.encoding_version}, {size_of(file)}", style="bold")
     print_table(_array_table(group), "Arrays")
     if "spec" in attributes:
@@ -59,10 +64,13 @@ def info(
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
         print_pairs(settings_table(_variants(group)), "Variants")
         config = provenance.get("config", {})
-        print_pairs(settings_table({**config, **attributes}), "Specification")
+        print_pairs(settings_table(without_origins({**config, **attributes})), "Specification")
         if isinstance(config.get("tile"), dict):
             read = config.get("read")
             print_tile_lifetimes(config["tile"], read.get("voltage") if isinstance(read, dict) else None)
+    for name, found in origins([attributes, provenance.get("config", {})]):
+        print_pairs(origin_table(found), f"Parameter set {name}")
+    print_table(outside_table(outside), "Uses of the parameter set beyond its measurements")
     if provenance:
         origin = {
             "content hash": provenance.get("content_hash"),
@@ -74,6 +82,18 @@ def info(
         print_pairs(tool_table(provenance.get("tools", {})), "Made with")
     if failures:
         _print_failures(failures, file, decks=group.encoding_type == "mdls_cosim.dataset")
+
+
+def _print_card(file: Path) -> None:
+    from mdls_cosim.report.device_card import device_card
+
+    card = device_card(str(file))
+    print_line(f"{file}: {card.title}", style="bold")
+    print_line(card.equation)
+    for caption, table in card.tables.items():
+        (print_pairs if table.headings == ("Setting", "Value") else print_table)(table, caption)
+    for note in card.notes:
+        print_line(note if note.startswith("warning") else f"note: {note}")
 
 
 def _print_audit(file: Path) -> None:

@@ -8,30 +8,36 @@ from typing import Annotated
 import typer
 
 from mdls_cosim.cli.app import app
-from mdls_cosim.cli.files import Force, check_input, check_output, size_of
+from mdls_cosim.cli.files import Force, check_input, check_output, parameter_set, size_of
 from mdls_cosim.cli.terminal import print_line
 
 
 @app.command()
 def report(
-    data: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A Dataset, the results of a simulation, or audit.json.")
-    ],
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="A Dataset, results, audit.json, or a parameter file.")],
     out: Annotated[Path, typer.Option("--out", metavar="REPORT.html", help="The page to write.")],
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Write the figures as PNG files besides.")
     ] = None,
     force: Force = False,
 ) -> None:
-    """Show a Dataset, a simulation or an audit on one page.
+    """Show a Dataset, a simulation, an audit or a parameter set on one page.
 
     For each experiment what it shows, figures, tables and failed points; then the specification and where the data
-    came from. The page is one HTML file that needs nothing beside it.
+    came from. Of a parameter set, by its file or its name: equation, values with intervals, errors, lifetime, validity,
+    I-V curves. The page is one HTML file that needs nothing beside it.
 
     \b
     Example:
       mdls-cosim report tile.h5 --out tile.html
     """
+    if parameter_set(data):
+        check_output(out, force, source=data)
+        from mdls_cosim.report.device_card import render_card
+
+        render_card(str(data), out, figures)
+        print_line(f"wrote {out} ({size_of(out)})")
+        return
     check_input(data)
     check_output(out, force, source=data)
     from mdls_cosim import store

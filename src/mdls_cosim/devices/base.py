@@ -9,10 +9,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
-from pydantic import ModelWrapValidatorHandler, ValidationInfo, model_validator
+from pydantic import (
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from mdls_cosim.config import Config
-from mdls_cosim.devices.parameter_files import parameter_path, read_parameters
+from mdls_cosim.devices.parameter_files import read_origin, read_parameters
+from mdls_cosim.devices.validity import ParameterOrigin
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import Energy
 
@@ -24,7 +31,7 @@ ROOM_TEMPERATURE = 300.0
 BOLTZMANN = 1.380649e-23
 """k [J/K], exact in the SI."""
 
-_PARAMETER_SET = "_parameter_set"
+_ORIGIN = "_origin"
 
 _NUMPY = array_namespace(np.zeros(0))
 _OF_NUMPY = (np.ndarray, np.generic, float, int)
@@ -72,7 +79,7 @@ class Device(Config, ABC):
     """Mounted the other way round: the model's second pin is the first here, so that I(V) becomes -I(-V), and the
     voltages that raise and lower the conductance change their signs."""
 
-    shorthands: ClassVar[tuple[str, ...]] = ("parameters",)
+    shorthands: ClassVar[tuple[str, ...]] = ("parameters", "origin")
 
     spice_model: ClassVar[str]
     """Name of the `.sub` file in `spice_models/` that holds the SPICE twin."""
@@ -185,7 +192,11 @@ class Device(Config, ABC):
                 value=changes["parameters"],
                 hint=f"{type(self).__name__}(parameters=..., ...) makes one, with whatever is to differ from the set.",
             )
-        return super().replace(**changes)
+        changed = super().replace(**changes)
+        if self.origin is None:
+            return changed
+        other = {name: None for name in changes if getattr(self, name) != getattr(changed, name)}
+        return changed.with_origin(self.origin.with_changed(other))
 
     def thermal_factor(self, temperature: float) -> Array:
         """exp(-E_a/k (1/T - 1/300 K)), of the current at `temperature` [K]."""
@@ -196,22 +207,46 @@ class Device(Config, ABC):
         return current if temperature == ROOM_TEMPERATURE else self.thermal_factor(temperature) * current
 
     @property
-    def parameter_set(self) -> str | None:
-        """Path or name of the parameter set that this device was made of; None where it names none.
+    def origin(self) -> ParameterOrigin | None:
+        """The parameter set that this device was made of, with its error and its validity; None where it names none.
 
-        A copy with changes (`replace`) is no longer that of the set. Not part of the configuration: devices of equal
-        parameters are equal, and a stored device does not have it.
+        A copy with changes (`replace`) has it too, with the names of what was changed. Not a field: devices of equal
+        parameters are equal. Stored configurations hold it under the key "origin".
         """
-        return self.__dict__.get(_PARAMETER_SET)
+        return self.__dict__.get(_ORIGIN)
+
+    def with_origin(self, origin: ParameterOrigin | None) -> Self:
+        """A copy of this device that is that of a parameter set, or of none."""
+        copied = self.model_copy()
+        if self.origin is not None:
+            object.__delattr__(copied, _ORIGIN)
+        if origin is not None:
+            object.__setattr__(copied, _ORIGIN, origin)
+        return copied
 
     @model_validator(mode="wrap")
     @classmethod
-    def _keep_parameter_set(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        device = handler(data)
-        if isinstance(data, Mapping) and "parameters" in data:
-            path = parameter_path(data["parameters"], (info.context or {}).get("folder", ""))
-            object.__setattr__(device, _PARAMETER_SET, str(path))
+    def _keep_origin(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        if not isinstance(data, Mapping) or not ("parameters" in data or "origin" in data):
+            return handler(data)
+        stored = data.get("origin")
+        device = handler({name: value for name, value in data.items() if name != "origin"})
+        if "parameters" in data:
+            folder = (info.context or {}).get("folder", "")
+            origin = read_origin(data["parameters"], folder)
+            table = cls.from_text_dict(read_parameters(data["parameters"], folder))
+            given = [name for name in data if name in cls.model_fields]
+            other = {name: None for name in given if getattr(device, name) != getattr(table, name)}
+            object.__setattr__(device, _ORIGIN, origin.with_changed(other))
+        elif stored is not None:
+            origin = stored if isinstance(stored, ParameterOrigin) else ParameterOrigin.model_validate(dict(stored))
+            object.__setattr__(device, _ORIGIN, origin)
         return device
+
+    @model_serializer(mode="wrap")
+    def _write_origin(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return written if self.origin is None else {**written, "origin": self.origin.as_dict()}
 
     @model_validator(mode="before")
     @classmethod

@@ -14,10 +14,12 @@ The folder `calibration/` holds the sets that come with the package.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from mdls_cosim.config import read_toml
+from mdls_cosim.devices.validity import ParameterOrigin
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.resources import resource_folder
 
@@ -72,3 +74,15 @@ def read_parameter_file(name: Any, folder: str = "") -> dict[str, Any]:
 def read_parameters(name: Any, folder: str = "") -> dict[str, Any]:
     """The device's table of a parameter set."""
     return read_parameter_file(name, folder)["device"]
+
+
+def read_origin(name: Any, folder: str = "") -> ParameterOrigin:
+    """What a parameter set says of itself: title, source, error, validity.
+
+    Raises:
+        ConfigError: there is no such set, or its ranges are none.
+    """
+    path = parameter_path(name, folder)
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    shown = name if name in parameter_set_names() else path.name
+    return ParameterOrigin.of_file(shown, read_parameter_file(name, folder), digest)

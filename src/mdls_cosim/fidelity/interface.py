@@ -13,6 +13,7 @@ from torch import Tensor
 from mdls_cosim.devices import Device
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity.cell_law import cell_law
+from mdls_cosim.fidelity.measured_range import drives_outside, programmed_outside
 from mdls_cosim.fidelity.products import Products, Term
 from mdls_cosim.tiles import TileSpec
 
@@ -41,7 +42,9 @@ class TileModel(ABC):
                 differ, on a rung that knows one device.
         """
         self.check(conductances, devices)
-        return self._programmed(conductances, devices)
+        programmed = self._programmed(conductances, devices)
+        programmed.beyond_measured.update(programmed_outside(self.spec, conductances))
+        return programmed
 
     def _programmed(self, conductances: Tensor, devices: Device | None) -> Programmed:
         if devices is None:
@@ -65,11 +68,17 @@ class TileModel(ABC):
 
 
 class Programmed(ABC):
-    """Tiles with their cells set. Leading dimensions of voltages broadcast against those of the conductances."""
+    """Tiles with their cells set. Leading dimensions of voltages broadcast against those of the conductances.
+
+    Attributes:
+        beyond_measured: where the device is that of a parameter set: cells and row voltages beyond its measurements, by
+            quantity. The first are a DomainWarning.
+    """
 
     def __init__(self, spec: TileSpec, conductances: Tensor) -> None:
         self.spec = spec
         self.conductances = conductances
+        self.beyond_measured: dict[str, int] = {}
 
     def __call__(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch cols"]:
         """Column currents [A], positive into the sense node, under row voltages [V].
@@ -78,6 +87,8 @@ class Programmed(ABC):
             InputError: the wrong shape or a non-finite voltage.
         """
         check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        if count := drives_outside(self.spec, voltages):
+            self.beyond_measured["voltage"] = self.beyond_measured.get("voltage", 0) + count
         return self._currents(voltages)
 
     @abstractmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.dataset import Dataset, Failure
+from mdls_cosim.report.device_card import origin_table, origins, outside_table
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.settings import readable, subcircuits
 from mdls_cosim.report.tables import Table, array_table, settings_table, tool_table
@@ -58,6 +59,8 @@ def render_dataset(dataset: Dataset, path: Path, name: str, figures: Path | None
         most_failures=SHOWN_FAILURES,
         specification=settings_table(readable(dataset.config)),
         subcircuits=subcircuits(dataset.config),
+        parameter_sets=[(name, origin_table(origin)) for name, origin in origins(dataset.config)],
+        outside=outside_table(dataset.outside),
         origin=settings_table(
             {
                 "content hash": origin.content_hash,

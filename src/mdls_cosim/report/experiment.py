@@ -12,6 +12,7 @@ import numpy as np
 from mdls_cosim.devices.lifetime import duration_text, lifetimes
 from mdls_cosim.errors import MdlsError
 from mdls_cosim.quantities import format_quantity
+from mdls_cosim.report.device_card import origin_table, origins, without_origins
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, tool_table
 from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words, words
@@ -67,7 +68,8 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
         failures=result.failures,
         most_failures=SHOWN_FAILURES,
         specification=settings_table(_given(simulation)),
-        hardware=settings_table(_given(config["hardware"])),
+        hardware=settings_table(_given(without_origins(config["hardware"]))),
+        parameter_sets=[(name, origin_table(origin)) for name, origin in origins(config)],
         origin=settings_table(
             {
                 "content hash": origin.content_hash,
@@ -90,7 +92,9 @@ def simulation_tables(result: SimulationResult) -> dict[str, Table | None]:
         tables[f"Swept: {name}"] = _sweep_table(result, name)
     tables["Layers at the base hardware"] = _layer_table(result)
     tables["Lifetime of the cells' state, by the device's own equation"] = _lifetime_table(result)
-    tables["Outside the domain of a surrogate, or held at the range of the device"] = _limit_table(result)
+    tables[
+        "Outside the domain of a surrogate, held at the range of the device, or beyond the measurements of a set"
+    ] = _limit_table(result)
     return tables
 
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from mdls_cosim.characterize import Characterization
 from mdls_cosim.config import Config
+from mdls_cosim.devices import Device
 from mdls_cosim.errors import MdlsError
 from mdls_cosim.quantities import Quantity, format_quantity
 
@@ -20,7 +21,7 @@ def readable(config: Mapping[str, Any]) -> dict[str, Any]:
     read stays as it is, SI.
     """
     try:
-        found = _texts(Characterization(**config))
+        found = texts(Characterization(**config))
     except (MdlsError, TypeError):
         found = _known(dict(config))
     tile, corners = found.get("tile"), found.get("corners")
@@ -36,19 +37,21 @@ def subcircuits(config: Mapping[str, Any]) -> dict[str, str]:
     return {cell["subcircuit"]: cell["text"] for cell in cells if cell.get("model") == "subcircuit"}
 
 
-def _texts(config: Config) -> dict[str, Any]:
+def texts(config: Config) -> dict[str, Any]:
+    """The fields of a configuration by name, quantities as text with units; what is absent is left out."""
     found = {}
     for name, field in type(config).model_fields.items():
         unit = next(_units((*field.metadata, field.annotation)), None)
         value = _text(getattr(config, name), unit)
         if value not in (None, {}, ()):
             found[name] = value
-    return found
+    origin = config.origin if isinstance(config, Device) else None
+    return found if origin is None else {**found, "parameter set": origin.name}
 
 
 def _text(value: Any, unit: str | None) -> Any:
     if isinstance(value, Config):
-        return _texts(value)
+        return texts(value)
     if isinstance(value, Mapping):
         return {str(key): _text(each, unit) for key, each in value.items()}
     if isinstance(value, tuple | list):

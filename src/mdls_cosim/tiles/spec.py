@@ -157,10 +157,28 @@ class TileSpec(Config):
     def conductance_range(self) -> tuple[float, float]:
         """Lowest and highest conductance [S] that cells are programmed to unless another range is given.
 
-        The range of the device at `reference_voltage`; `DEFAULT_CONDUCTANCES` where the device has none.
+        The conductances that were measured, where the device is that of a parameter set which states them; else the
+        range of the device at `reference_voltage`; `DEFAULT_CONDUCTANCES` where the device has none.
         """
         lowest, highest = self._device_range()
+        measured = self._measured_range()
+        if measured is not None:
+            lowest, highest = max(lowest, measured[0]), min(highest, measured[1])
         return (lowest, highest) if math.isfinite(highest) else DEFAULT_CONDUCTANCES
+
+    def _measured_range(self) -> tuple[float, float] | None:
+        """Conductances at `reference_voltage` [S] of the states in which the device was measured; None: not known.
+
+        Of a device whose other parameters were changed they are not known either.
+        """
+        device = self.device
+        origin = None if device is None else device.origin
+        if device is None or origin is None or origin.changed or origin.validity.conductance is None:
+            return None
+        low, high = device.conductance_range(0.0)
+        ends = np.clip(np.array(origin.validity.conductance), low, high)
+        shown = np.asarray(device.conductance(device.state_for(ends, 0.0), self.reference_voltage))
+        return (float(shown.min()), float(shown.max())) if shown.min() < shown.max() else None
 
     def check_conductances(self, where: str, *conductances: float) -> None:
         """Refuse programmed conductances [S] that the device of the cells cannot hold.

@@ -123,6 +123,18 @@ class Variability(Config):
                 where=name,
                 hint="Sets of the package that have one are listed in docs/variability.md",
             )
+        return cls.of_set(table, name, folder)
+
+    @classmethod
+    def of_set(cls, table: Mapping[str, Any], name: str, folder: str = "") -> Self:
+        """The effects of `table`, the table [variability] of the parameter set `name`.
+
+        Args:
+            folder: where relative paths in it begin.
+
+        Raises:
+            ConfigError: a field is impossible.
+        """
         found = cls.from_text_dict(table, f"{name}: variability", folder)
         object.__setattr__(found, _FROM_SET, frozenset(effect.stream_name for effect in found.effects))
         return found
