@@ -15,6 +15,7 @@ import torch
 from mdls_cosim.characterize import Characterization, IvPlan, ReadPlan, draw
 from mdls_cosim.dataset import Array, Dataset
 from mdls_cosim.devices import Ohmic, Sinh
+from mdls_cosim.devices.validity import forget_warnings
 from mdls_cosim.errors import SpiceNotFound
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.spice import NgspiceEngine
@@ -53,6 +54,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    forget_warnings()  # each test is warned as if it came first
     if item.get_closest_marker("ngspice") and (reason := _no_ngspice()):
         pytest.skip(reason)
 

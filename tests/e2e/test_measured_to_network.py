@@ -25,7 +25,6 @@ from mdls_cosim.characterize import Characterization
 from mdls_cosim.config import load_toml
 from mdls_cosim.dataset import Dataset
 from mdls_cosim.devices import Vteam
-from mdls_cosim.devices.validity import forget_warnings
 from mdls_cosim.network import convert, evaluate
 from mdls_cosim.network.experiment import SimulationResult
 from mdls_cosim.surrogates import load
@@ -59,11 +58,6 @@ surrogate = "surrogate.h5"
 dac = {{ kind = "uniform", bits = 6 }}
 adc = {{ kind = "uniform", bits = 8 }}
 """
-
-
-@pytest.fixture(autouse=True)
-def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_warnings()
 
 
 def run(*arguments: Any) -> str:
@@ -136,6 +130,7 @@ def test_a_synthetic_loop_becomes_a_network(tmp_path: Path, monkeypatch: pytest.
     assert "measured" not in said["simulated"]
 
 
+@pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
 @pytest.mark.skipif(not (FOLDER / "knowm_sdc").is_dir(), reason="MDLS_COSIM_DATA names no folder of measurements")
 def test_a_measured_device_becomes_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     few_candidates(monkeypatch)

@@ -21,6 +21,7 @@ from mdls_cosim.devices.variability import (
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.tiles import TileSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
 FORGETFUL = MetastableSwitch(parameters="knowm_sdc_m1_5k")
 
 

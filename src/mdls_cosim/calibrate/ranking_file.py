@@ -116,7 +116,10 @@ def _table(fit: LoopFit) -> dict[str, Any]:
     return {
         **table,
         "device": fit.device.as_dict(),
-        "modelled": {name: values.tolist() for name, values in fit.modelled.items()},
+        **{
+            each: {name: values.tolist() for name, values in getattr(fit, each).items()}
+            for each in ("modelled", "voltages", "states")
+        },
         "covariance": fit.covariance.tolist(),
         "branches": {name: [branch.as_dict() for branch in each] for name, each in fit.branches.items()},
         "variability": [effect.as_dict() for effect in fit.variability],
@@ -128,7 +131,10 @@ def _fit(table: Mapping[str, Any]) -> LoopFit:
         **table,
         "device": TypeAdapter(AnyDevice).validate_python(table["device"]),
         "intervals": {name: (low, high) for name, (low, high) in table["intervals"].items()},
-        "modelled": {name: np.array(values, dtype=float) for name, values in table["modelled"].items()},
+        **{
+            each: {name: np.array(values, dtype=float) for name, values in table[each].items()}
+            for each in ("modelled", "voltages", "states")
+        },
         "covariance": np.array(table["covariance"], dtype=float),
         "branches": {name: tuple(Branch(**branch) for branch in each) for name, each in table["branches"].items()},
         "variability": tuple(TypeAdapter(AnyEffect).validate_python(effect) for effect in table["variability"]),

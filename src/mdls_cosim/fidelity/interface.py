@@ -42,9 +42,7 @@ class TileModel(ABC):
                 differ, on a rung that knows one device.
         """
         self.check(conductances, devices)
-        programmed = self._programmed(conductances, devices)
-        programmed.beyond_measured.update(programmed_outside(self.spec, conductances))
-        return programmed
+        return self._programmed(conductances, devices)
 
     def _programmed(self, conductances: Tensor, devices: Device | None) -> Programmed:
         if devices is None:
@@ -78,7 +76,7 @@ class Programmed(ABC):
     def __init__(self, spec: TileSpec, conductances: Tensor) -> None:
         self.spec = spec
         self.conductances = conductances
-        self.beyond_measured: dict[str, int] = {}
+        self.beyond_measured = programmed_outside(spec, conductances)
 
     def __call__(self, voltages: Float[Tensor, "*tiles batch rows"]) -> Float[Tensor, "*tiles batch cols"]:
         """Column currents [A], positive into the sense node, under row voltages [V].
@@ -87,9 +85,13 @@ class Programmed(ABC):
             InputError: the wrong shape or a non-finite voltage.
         """
         check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        self._compare_drives(voltages)
+        return self._currents(voltages)
+
+    def _compare_drives(self, voltages: Tensor) -> None:
+        """Count row voltages beyond the measurements of the device's parameter set."""
         if count := drives_outside(self.spec, voltages):
             self.beyond_measured["voltage"] = self.beyond_measured.get("voltage", 0) + count
-        return self._currents(voltages)
 
     @abstractmethod
     def _currents(self, voltages: Tensor) -> Tensor: ...

@@ -246,6 +246,7 @@ class ProgrammedSurrogate(Programmed):
 
     def __call__(self, voltages: Tensor) -> Tensor:
         largest = check_voltages(self.spec, self.conductances.shape[:-2], voltages)
+        self._compare_drives(voltages)
         currents = self._currents(voltages)
         self.watch(voltages, currents, largest)
         return currents

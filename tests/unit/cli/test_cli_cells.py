@@ -15,6 +15,7 @@ from mdls_cosim.surrogates import SeriesSurrogate
 from mdls_cosim.surrogates.series import START
 from mdls_cosim.tiles import TileSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
 FORGETFUL = TileSpec(rows=4, cols=4, cell=MetastableSwitch(parameters="knowm_sdc_m1_5k"))
 FORGETS = "warning: the device forgets: at 0 V the state moves from 1 to 0.9 in 4.14 ms"
 EXPERIMENT = """

@@ -202,6 +202,7 @@ class TestHeldWithinTheDevice:
                 assert float(cells.max()) <= self.span[1] * (1 + 1e-9)
                 assert layer.held > 0
 
+    @pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
     def test_float32_chips_end_where_the_device_does(self):
         device = MetastableSwitch(parameters="knowm_sdc_m1_5k")
         given = Hardware(
@@ -309,6 +310,7 @@ class TestShapes:
 
 
 class TestSaid:
+    @pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
     def test_lifetimes_and_warnings(self):
         cell = MetastableSwitch(parameters="knowm_sdc_m1_47k")
         given = Hardware(tile=tile(cell), rung="nodal")

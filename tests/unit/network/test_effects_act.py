@@ -62,6 +62,7 @@ EFFECTS = (
     RandomTelegraphNoise(amplitude=0.2, capture_time=1.0, emission_time=1.0),
     ReadNoise(relative=0.1),
 )
+pytestmark = pytest.mark.filterwarnings("ignore:.*beyond the measurements:mdls_cosim.errors.DomainWarning")
 SWITCH = "knowm_sdc_m1_5k"
 MOVE_AT_REST = {"MetastableSwitch"}
 
