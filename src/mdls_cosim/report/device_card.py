@@ -194,14 +194,14 @@ def _share(error: float | None) -> str:
 
 
 def _values(values: Any) -> Table | None:
+    rows: list[tuple[str, ...]] = []
     if not isinstance(values, Mapping):
         return None
-    rows = []
     for name, each in values.items():
         if not isinstance(each, Mapping):
             continue
         unit, determined = str(each.get("unit", "")), each.get("determined", True)
-        ends = ("not determined", "") if not determined else (_number(each.get(key), unit) for key in ("low", "high"))
+        ends = [_number(each.get(key), unit) for key in ("low", "high")] if determined else ["not determined", ""]
         rows.append((capital(words(str(name))), _number(each.get("value"), unit), *ends))
     return Table(("Parameter", "Value", "95 % from", "to"), tuple(rows)) if rows else None
 
@@ -239,7 +239,8 @@ def _lifetimes(alive: list[Any]) -> Table | None:
 def _effects(table: Any) -> dict[str, Any]:
     effects = table.get("effects") if isinstance(table, Mapping) else None
     found: dict[str, Any] = {}
-    for place, each in enumerate(effects if isinstance(effects, list) else ()):
+    listed: list[Any] = effects if isinstance(effects, list) else []
+    for place, each in enumerate(listed):
         if isinstance(each, Mapping):
             own = {name: value for name, value in each.items() if name != "effect"}
             found[str(each.get("effect", place))] = own or "as by default"
