@@ -1,6 +1,7 @@
 """Fits devices to measured loops and pulse trains, and says how far off they are, file by file.
 
-    MDLS_COSIM_DATA=FOLDER python calibration/fit_measured.py [--quick] [--ranking] [--write FOLDER] [--validity FOLDER]
+    MDLS_COSIM_DATA=FOLDER python calibration/fit_measured.py [--quick | --sets] [--ranking] [--write FOLDER]
+        [--validity FOLDER]
 
 The folder holds `knowm_sdc/` (github.com/knowm/memristor-discovery, data/: W-SDC devices M1 and M2 behind 5 or 47 kohm,
 one settled period of a sine a file), `bipolar_iv/` (github.com/fgr1986/vlsi_memristor_compact_model),
@@ -50,6 +51,7 @@ def main() -> None:
     """Reads the options, fits, prints the tables."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="one resistor, one held-out frequency, fewer candidates")
+    options.add_argument("--sets", action="store_true", help="only the fits to all frequencies behind each resistor")
     options.add_argument("--ranking", action="store_true", help="also rank all models on each resistor")
     options.add_argument("--validity", metavar="FOLDER", help="only correct the validity of the sets in this folder")
     options.add_argument("--write", metavar="FOLDER", help="write the parameter sets into this folder")
@@ -63,11 +65,19 @@ def main() -> None:
             revalidate(Path(given.validity) / f"knowm_sdc_m1_{resistor}.toml", family(loops, resistor, "M1"))
         return
     candidates = 256 if given.quick else 1024
-    fits = knowm_table(loops, candidates, given.quick)
+    if given.sets:
+        fits = {}
+        for resistor in RESISTORS:
+            own = family(loops, resistor, "M1")
+            others = [loop for name, loop in loops.items() if loop not in own and name != TWICE]
+            fits[resistor] = fitted(own, others, candidates)
+            print_branches(fits[resistor], resistor, {})
+    else:
+        fits = knowm_table(loops, candidates, given.quick)
     if given.ranking:
         for resistor in RESISTORS:
             ranking(loops, resistor, candidates)
-    if not given.quick:
+    if not (given.quick or given.sets):
         bipolar(Path(folder) / "bipolar_iv")
         pulses(Path(folder))
     if given.write:

@@ -60,8 +60,8 @@ class Branch(Config):
     """The same of the sweep back to 0 V."""
     reference_voltage: Voltage
     """Voltage over the device at which the states are compared [V]."""
-    measured: States
-    modelled: States
+    measured: States = States()
+    modelled: States = States()
 
 
 def agreement(loop: Loop, modelled: np.ndarray, series_resistance: float | None = None) -> tuple[Branch, ...]:

@@ -77,7 +77,7 @@ def report_fit(
     for loop in held_out:
         prepared = extra.prepare(loop, turned, raising)
         before = next((each for each in problem.loops if each.name == loop.follows), None)
-        currents, start, guessed = _predict(problem, best, prepared, before, ends)
+        currents, start, guessed = predict(problem, best, prepared, before, ends)
         spared[loop.name] = float(np.sqrt(np.mean((currents - prepared.currents) ** 2))) / prepared.span
         modelled[loop.name] = turned * prepared.measured_order(currents)
         starts[loop.name] = start
@@ -123,7 +123,7 @@ def _at_bounds(parameters: Sequence[Free], shares: np.ndarray) -> list[str]:
     return [f"{name} is at the {end} value that was searched" for name, end in ends.items()]
 
 
-def _predict(
+def predict(
     problem: LoopProblem, best: Candidates, loop: Prepared, before: Prepared | None, ends: dict[str, float]
 ) -> tuple[np.ndarray, float, bool]:
     """Currents of a held-out loop (points,), its first state, and whether that had to be fitted."""

@@ -19,6 +19,7 @@ from mdls_cosim.calibrate.loop_fit import branches_error
 from mdls_cosim.calibrate.measurement import Measurement
 from mdls_cosim.calibrate.parameter_text import config_table, quantity_text, toml_text
 from mdls_cosim.calibrate.pulse_response import PulseResponse
+from mdls_cosim.calibrate.random_effects import ParameterSpread
 from mdls_cosim.calibrate.whole_file import write_whole
 from mdls_cosim.config import Config
 from mdls_cosim.devices import AnyDevice, Device
@@ -88,6 +89,8 @@ class Calibration:
     ranking: tuple[Ranked, ...] = ()
     variability: Variability | None = None
     """What [variability] holds."""
+    spread: dict[str, ParameterSpread] = field(default_factory=dict)
+    """By parameter: its distribution over devices and cycles, with intervals and numbers."""
     pulses: PulseResponse | None = None
     notes: tuple[str, ...] = ()
     validity: dict[str, tuple[float, float, str]] = field(default_factory=dict)
@@ -159,6 +162,7 @@ class Calibration:
             "branches": {
                 name: {branch.sign: config_table(branch) for branch in each} for name, each in self.branches.items()
             },
+            "spread": {name: config_table(each) for name, each in self.spread.items()},
             "ranking": [dataclasses.asdict(each) for each in self.ranking],
             "validity": {
                 name: [quantity_text(low, unit), quantity_text(high, unit)]
@@ -215,6 +219,9 @@ class Calibration:
                     for each in told.get("ranking", [])
                 ),
                 variability=_read(Variability, content.get("variability"), where),
+                spread={
+                    name: ParameterSpread.from_text_dict(each, where) for name, each in told.get("spread", {}).items()
+                },
                 pulses=_read(PulseResponse, content.get("pulses"), where),
                 notes=tuple(told.get("notes", ())),
                 validity={name: _read_span(each) for name, each in told.get("validity", {}).items()},

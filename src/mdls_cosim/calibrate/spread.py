@@ -39,7 +39,7 @@ def cycle_spread(
         if len(loop.cycles) < LEAST_CYCLES:
             silent.append(loop.name)
             continue
-        found = np.array([_speed(part, best) for part in _cycles(loop, own)])
+        found = np.array([_speed(part, best) for part in whole_cycles(loop, own)])
         if len(found) >= LEAST_CYCLES:
             logarithms, variances = found.T
             factors.append(np.exp(logarithms))
@@ -61,7 +61,7 @@ def cycle_spread(
     return tuple(effects), tuple(notes)
 
 
-def _cycles(loop: Loop, prepared: Prepared) -> list[Prepared]:
+def whole_cycles(loop: Loop, prepared: Prepared) -> list[Prepared]:
     """Whole cycles of a loop, at most `_MOST_CYCLES`."""
     cycle = np.asarray(loop.cycle)
     whole = [number for number in loop.cycles if np.sum(cycle == number) >= 0.9 * prepared.cycle_points]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,9 @@ from mdls_cosim.cli.terminal import log, print_error, print_line, print_table, p
 
 if TYPE_CHECKING:
     from mdls_cosim.calibrate import Calibration, Measurement
+
+_TABLES = (".csv", ".txt", ".tsv", ".dat")
+"""Files of a folder that are read as tables."""
 
 
 @app.command()
@@ -51,6 +56,9 @@ def calibrate(options: CalibrateOptions) -> None:
       hold_out = true
     """
     _check_outputs(options)
+    if any(path.is_dir() for path in options.measured):
+        _write(options, _devices_found(options))
+        return
     measurements, spared = _read(options)
     _check_series(options, (*measurements, *spared))
     try:
@@ -112,6 +120,57 @@ def _found(options: CalibrateOptions, measurements: list[Measurement], spared: l
         )  # fmt: skip
 
 
+def _devices_found(options: CalibrateOptions) -> Calibration:
+    """The statistics of a folder of loops."""
+    from mdls_cosim.calibrate import Loop
+    from mdls_cosim.calibrate.statistics import calibrate_devices
+    from mdls_cosim.errors import ConfigError
+
+    if len(options.measured) != 1 or options.hold_out:
+        raise ConfigError("a folder stands alone", where="MEASURED", value=len(options.measured), limit="one folder")
+    if options.device == "auto":
+        raise ConfigError(
+            "statistics of a folder are those of one model", where="--device", value="auto", limit="a model",
+            hint="Rank the models on one file of it first",
+        )  # fmt: skip
+    (folder,) = options.measured
+    tables = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in _TABLES)
+    others = sum(1 for path in folder.iterdir() if path not in tables)
+    if not tables:
+        raise ConfigError("a folder without tables", where=str(folder), limit=", ".join(_TABLES))
+    measurements, _ = _read(replace(options, measured=tables))
+    _check_series(options, tuple(measurements))
+    devices: dict[str, list[Loop]] = {}
+    for loop in measurements:
+        if not isinstance(loop, Loop):
+            raise ConfigError("a folder of loops is needed", where=loop.name, value=type(loop).__name__, limit="Loop")
+        devices.setdefault(_device_of(loop.name, options.device_name), []).append(loop)
+    print_line(
+        f"{len(tables)} files of {len(devices)} devices ({others} other entries of {folder} are not read)"
+        + ("" if options.device_name else "; every file is taken as a device, --device-name says otherwise")
+    )
+    with progress_bar("fitting") as advance:
+        return calibrate_devices(
+            devices, options.device, series_resistance=options.fitted_series,
+            parallel_capacitance=options.capacitance(), seed=options.seed, progress=advance,
+        )  # fmt: skip
+
+
+def _device_of(name: str, pattern: str | None) -> str:
+    """The device that a file belongs to, by its name."""
+    from mdls_cosim.errors import ConfigError
+
+    if pattern is None:
+        return name
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        raise ConfigError("not a regular expression", where="--device-name", value=pattern, hint=str(error)) from None
+    if match is None:
+        raise ConfigError("a file name that the pattern does not match", where=name, value=pattern)
+    return match[1] if match.groups() and match[1] else match[0]
+
+
 def _kept(path: Path, going_on: bool = False) -> str:
     """What an interrupted ranking has kept."""
     from mdls_cosim.calibrate.ranking_file import kept_models
@@ -125,7 +184,7 @@ def _write(options: CalibrateOptions, found: Calibration) -> None:
     """The parameter file, the picture, and both in words."""
     from mdls_cosim.report.calibration import draw_calibration, error_table, ranking_table, value_table
     from mdls_cosim.report.figures import to_png
-    from mdls_cosim.report.loop_panels import branch_table, state_table
+    from mdls_cosim.report.loop_panels import branch_table, spread_table, state_table
 
     out, picture = options.out, options.picture
     drawn = to_png(draw_calibration(found))
@@ -136,6 +195,7 @@ def _write(options: CalibrateOptions, found: Calibration) -> None:
     print_table(branch_table(found), "Error of each branch, relative to its RMS current (out and back: to their own)")
     print_table(state_table(found), "Measured / model near a voltage over the device")
     print_table(ranking_table(found), "Ranking")
+    print_table(spread_table(found), "Spread: standard deviation of the factor or its logarithm (95 %), number")
     print_line()
     for note in found.notes:
         print_line(f"note: {note}")

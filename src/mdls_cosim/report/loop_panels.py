@@ -16,6 +16,7 @@ from mdls_cosim.report.wording import error_percent
 
 if TYPE_CHECKING:
     from mdls_cosim.calibrate import Branch, Calibration, Loop
+    from mdls_cosim.calibrate.random_effects import Spread
 
 HEIGHTS = (4.0, 2.6, 1.5)
 """Of the three panels of a loop [inch]: current, logarithm of its size, residual."""
@@ -88,6 +89,28 @@ def state_table(calibration: Calibration) -> Table | None:
         )  # fmt: skip
     heads = ("Measurement", "At", "High-resistive state", "On/off ratio", "Switching voltage")
     return Table(heads, tuple(rows), 1) if rows else None
+
+
+def spread_table(calibration: Calibration) -> Table | None:
+    """Distributions of the parameters: center, and standard deviations of the factor with 95 % intervals."""
+    rows = [
+        (
+            name, format_quantity(each.center, each.unit, 4) if each.unit else f"{each.center:.4g}", each.family,
+            _spread(each.device_to_device), _spread(each.cycle_to_cycle),
+        )
+        for name, each in calibration.spread.items()
+    ]  # fmt: skip
+    heads = ("Parameter", "Center", "Family", "Device to device", "Cycle to cycle")
+    return Table(heads, tuple(rows)) if rows else None
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "–"
+    said = (
+        f"{error_percent(spread.sigma)} ({error_percent(spread.low)} to {error_percent(spread.high)}), {spread.count}"
+    )
+    return said if spread.significant else f"{said}, none beyond the fits'"
 
 
 def _rows(calibration: Calibration) -> list[tuple[str, str, Branch]]:
