@@ -70,8 +70,8 @@ def spread_of_devices(
 
     The device whose largest current is the median of all is fitted first, to three cycles of each of its loops. Each
     cycle of each device is then fitted by itself, from there: the parameters that the first fit determines, and the
-    first state; all else is held. Loops of one cycle of a device
-    are fitted together, as one cycle. The analysis of variance (`random_effects`) parts the estimates into
+    first state; all else is held. Loops of one cycle of a device are fitted together, as one cycle; so are all loops of
+    a device, for the spread between devices. The analysis of variance (`random_effects`) parts the estimates into
     device-to-device, cycle-to-cycle and the uncertainty of the fits. Correlations between parameters are left out.
 
     Raises:
@@ -95,10 +95,16 @@ def spread_of_devices(
     if not free:
         raise InputError("no parameter that the loops determine", where=", ".join(devices), value=model)
     free = _resolved(_units(devices[middle], nominal)[0], space, nominal, free, seed)
-    estimates, variances = [], []
+    estimates, variances, wholes = [], [], []
     for number, loops in enumerate(devices.values()):
         units = _units(loops, nominal)
         found = [_estimate(unit, space, nominal, free, seed) for unit in units]
+        whole = _units(loops, nominal, apart=False)[0] if len(units) > 1 else None
+        wholes.append(found[0])
+        if whole is not None:
+            # The whole begins where its cycles ended, too, and they once more where it ended: fewer stay in a valley.
+            wholes[-1] = _estimate(whole, space, nominal, free, seed, [each[0] for each in found])
+            found = [_estimate(unit, space, nominal, free, seed, [wholes[-1][0]]) for unit in units]
         estimates.append(np.stack([each[0] for each in found]))
         variances.append(np.stack([each[1] for each in found]))
         advance(share + (1 - share) * (number + 1) / len(devices))
@@ -106,7 +112,7 @@ def spread_of_devices(
         raise InputError(
             "one cycle of one device has no spread", where=", ".join(devices), limit="two cycles or two devices"
         )
-    spread, notes = _spreads(space, free, nominal, estimates, variances)
+    spread, notes = _spreads(space, free, nominal, estimates, variances, wholes)
     held = [each.name for place, each in enumerate(space.free) if place not in free]
     if held:
         notes.append(
@@ -145,15 +151,19 @@ def _space_of(fit: LoopFit, model: str, scales: Any) -> Space:
     )
 
 
-def _units(loops: Sequence[Loop], nominal: LoopFit) -> list[list[Prepared]]:
-    """What is fitted by itself: each cycle of loops of several, and all loops of one cycle together."""
+def _units(loops: Sequence[Loop], nominal: LoopFit, apart: bool = True) -> list[list[Prepared]]:
+    """What is fitted by itself: each cycle of loops of several, and all loops of one cycle together.
+
+    Args:
+        apart: False: all loops with all of their cycles together.
+    """
     raising = nominal.device.replace(reversed=False).raising_sign
     sign = -1 if nominal.device.reversed else 1
     units: list[list[Prepared]] = []
     single: list[Prepared] = []
     for loop in loops:
         prepared = prepare(loop, sign, nominal.series_resistance, raising=raising)
-        parts = whole_cycles(loop, prepared) if len(loop.cycles) > 1 else []
+        parts = whole_cycles(loop, prepared) if apart and len(loop.cycles) > 1 else []
         if len(parts) > 1:
             units += [[part] for part in parts]
         else:
@@ -183,7 +193,12 @@ def _resolved(unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Se
 
 
 def _estimate(
-    unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Sequence[int], seed: int
+    unit: Sequence[Prepared],
+    space: Space,
+    nominal: LoopFit,
+    free: Sequence[int],
+    seed: int,
+    also: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the free parameters that fit `unit` best, and the variances of their errors."""
     problem = LoopProblem(space, unit, None, nominal.parallel_capacitance)
@@ -205,7 +220,8 @@ def _estimate(
         starts = np.linspace(0, 1, _STARTS)[np.array(best)][None]
     around = base[free] + _AROUND * np.random.default_rng(seed).normal(size=(_TRIED, len(free)))
     around[0] = base[free]
-    first = np.hstack([around, np.repeat(starts, _TRIED, axis=0)])
+    around = np.concatenate([around, *(each[None] for each in also)])
+    first = np.hstack([around, np.repeat(starts, len(around), axis=0)])
     found = refine(residuals, first, iterations=20, tolerance=1e-3)
     shares = refine(residuals, found.shares[:1], iterations=20, tolerance=1e-6).shares[0]
     labels = np.concatenate([10 * place + loop.parts for place, loop in enumerate(unit)])
@@ -214,7 +230,12 @@ def _estimate(
 
 
 def _spreads(
-    space: Space, free: Sequence[int], nominal: LoopFit, estimates: list[np.ndarray], variances: list[np.ndarray]
+    space: Space,
+    free: Sequence[int],
+    nominal: LoopFit,
+    estimates: list[np.ndarray],
+    variances: list[np.ndarray],
+    wholes: list[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[dict[str, ParameterSpread], list[str]]:
     spread, notes = {}, []
     for column, place in enumerate(free):
@@ -234,16 +255,24 @@ def _spreads(
             for each, own in zip(shares, values, strict=True)
         ]
         errors = [own[:, column] * slope**2 for own, slope in zip(variances, slopes, strict=True)]
+        whole = [np.atleast_1d(np.asarray(parameter.value(each[0][column]))) for each in wholes]
+        slope = np.log(parameter.high / parameter.low) if logarithmic else None
+        whole_errors = [
+            np.atleast_1d(each[1][column] * (slope or (parameter.high - parameter.low) / own[0]) ** 2)
+            for each, own in zip(wholes, whole, strict=True)
+        ]
         sign = float(np.sign(values[0][0]))
+        mean = float(np.mean(whole))
         if family == "lognormal":
-            center, between, within = between_and_within([np.log(np.abs(each)) for each in values], errors)
-            center = sign * float(np.exp(center))
+            values, whole = ([np.log(np.abs(each)) for each in group] for group in (values, whole))
         else:
-            mean = float(np.mean([each.mean() for each in values]))
-            scaled = [each / mean for each in values]
-            relative = [own * each**2 for own, each in zip(errors, scaled, strict=True)]
-            _, between, within = between_and_within(scaled, relative)
-            center = mean
+            values, whole = ([each / mean for each in group] for group in (values, whole))
+        _, _, within = between_and_within(values, errors)
+        # The mean of a device's cycles carries their spread.
+        cycle = 0.0 if within is None else within.sigma**2
+        carried = [own + cycle / len(each) for own, each in zip(whole_errors, values, strict=True)]
+        center, between, _ = between_and_within(whole, carried)
+        center = sign * float(np.exp(center)) if family == "lognormal" else mean
         unit = unit_of(nominal.device, parameter.name)
         spread[parameter.name] = ParameterSpread(
             family=family, center=center, unit=symbol_of(unit) if unit else "", device_to_device=between,

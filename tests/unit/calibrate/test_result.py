@@ -26,6 +26,7 @@ BRANCH = Branch(
     measured=States(high_resistive=12e-6, low_resistive=60e-6, switching_voltage=0.25),
     modelled=States(high_resistive=-1e-6, low_resistive=55e-6),
 )  # fmt: skip
+NEGATIVE = BRANCH.replace(sign="negative", error=0.4, modelled=States())
 
 
 def calibration(**changes) -> Calibration:
@@ -37,7 +38,7 @@ def calibration(**changes) -> Calibration:
         title='a "title"', kind="loop", device=DEVICE, values=values, method="hessian", errors={"1 Hz.csv": 0.03},
         held_out={"2.csv": 0.05, "3.csv": 0.07},
         ranking=(Ranked("vteam", 0.03, 0.06, 0.1, 0.2), Ranked("yakopcic", 0.05, None)),
-        branches={"1 Hz.csv": (BRANCH, BRANCH.replace(sign="negative", error=0.4, modelled=States())), "2.csv": (BRANCH,)},
+        branches={"1 Hz.csv": (BRANCH, NEGATIVE), "2.csv": (BRANCH,)},
         notes=("one", "two: µ"), validity={"voltage": (-0.8, 0.8, "volt"), "time": (1e-6, 1.0, "second")},
         files={"1 Hz.csv": "sha256:00"}, seed=7,
     )  # fmt: skip
