@@ -66,7 +66,8 @@ def folder_of_devices(folder: Path, spread: float, devices: int, cycles: int) ->
         volts = 1.6 * np.sin(10 * np.pi * times)
         amperes = device.current(volts, evolve(device, np.asarray(0.1), times, volts))
         amperes = amperes + 0.003 * np.ptp(amperes) * rng.normal(size=len(times))
-        np.savetxt(folder / f"d{number}.csv", np.stack([times, np.arange(len(times)) // 50, volts, 1e6 * amperes], axis=1), delimiter=",",
+        table = np.stack([times, np.arange(len(times)) // 50, volts, 1e6 * amperes], axis=1)
+        np.savetxt(folder / f"d{number}.csv", table, delimiter=",",
                    header="time [s],cycle,voltage [V],current [uA]", comments="")  # fmt: skip
     return factors
 
