@@ -17,11 +17,11 @@ from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.calibrate.parameter_text import symbol_of, unit_of
 from mdls_cosim.calibrate.random_effects import ParameterSpread, between_and_within, family_of
 from mdls_cosim.calibrate.result import Calibration, Value
-from mdls_cosim.calibrate.run import _validity
 from mdls_cosim.calibrate.search import refine
 from mdls_cosim.calibrate.set_up import scales_of
 from mdls_cosim.calibrate.spaces import Space, search_spaces
 from mdls_cosim.calibrate.spread import whole_cycles
+from mdls_cosim.calibrate.validity import loop_validity
 from mdls_cosim.devices import Device
 from mdls_cosim.devices.variability import DeviceToDevice, Lognormal, Normal, ProgrammingError, Variability
 from mdls_cosim.errors import InputError
@@ -343,7 +343,7 @@ def calibrate_devices(
         variability=Variability(effects=effects) if effects else None,
         spread=found.spread,
         notes=(*found.notes, *fit.notes),
-        validity=_validity(every),
+        validity=loop_validity(found.device, found.loops, fit.voltages.values(), fit.states.values()),
         files={loop.name: loop.content_hash for loop in every},
         seed=seed,
         modelled=dict(fit.modelled),
