@@ -213,18 +213,16 @@ def _scale_and_offset(unit_text: str, unit: str) -> tuple[Decimal, Decimal] | st
         return "an unknown unit"
     registry = _registry()
     written = f"1 {unit_text}" if unit_text.startswith(("/", "*")) else unit_text
+    target = registry.parse_units(unit)
     try:
         source = registry.parse_units(written)
-    except Exception:
-        # pint lets errors of tokenize, of Python's parser and of arithmetic through, besides its own
-        return "an unknown unit"
-    target = registry.parse_units(unit)
-    if source.dimensionality != target.dimensionality:
-        return "a unit of the wrong dimension"
-    try:
+        if source.dimensionality != target.dimensionality:
+            return "a unit of the wrong dimension"
         zero, one = (registry.Quantity(Decimal(n), source).to(target).magnitude for n in (0, 1))
         return one - zero, zero
-    except Exception:  # logarithmic units have no scale and offset
+    except Exception:
+        # pint lets errors of tokenize, of Python's parser and of arithmetic through, besides its own; logarithmic units
+        # have no scale and offset
         return "an unknown unit"
 
 

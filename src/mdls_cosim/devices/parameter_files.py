@@ -15,6 +15,7 @@ The folder `calibration/` holds the sets that come with the package.
 from __future__ import annotations
 
 import hashlib
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ def parameter_path(name: Any, folder: str = "") -> Path:
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte
         there = False
     if not there:
+        # The most similar first: a long message is cut.
+        similar = sorted(known, key=lambda each: -SequenceMatcher(None, name[:100], each).ratio())
         raise ConfigError(
-            "no such parameter set", where="parameters", value=name, limit=f"a TOML file, or {', '.join(known)}"
+            "no such parameter set", where="parameters", value=name, limit=f"a TOML file, or {', '.join(similar)}"
         )
     return path
 
