@@ -116,5 +116,5 @@ def _check_kirchhoff(
             where=deck.title,
             value=float(f"{left[row]:.3g}"),
             limit=f"{allowed[row]:.3g} A left over",
-            hint="Is there a path to ground that Deck.balance does not list?",
+            hint='A path to ground that Deck.balance does not list? In a cell, lead it to a pin "ground"',
         )

@@ -10,10 +10,18 @@ from mdls_cosim.errors import DeckError
 from mdls_cosim.spice.elements import spice_number
 from mdls_cosim.spice.netlist import Statement, header
 
-__all__ = ["RESERVED_NAMES", "check_dialect", "command_hint"]
+__all__ = ["FUNCTION_NAMES", "RESERVED_NAMES", "check_dialect", "command_hint"]
 
 RESERVED_NAMES = frozenset(("e", "pi", "time", "temper", "hertz"))
 """Names that ngspice reads as constants and variables in the expressions of sources, whatever a parameter says."""
+
+FUNCTION_NAMES = frozenset(
+    """
+    abs acos acosh agauss arctan asin asinh atan atanh aunif ceil cos cosh exp floor gauss int limit ln log log10 max
+    min nint pow pwl pwr sgn sin sinh sqr sqrt tan tanh ternary_fcn unif var vec
+    """.split()
+)
+"""Names that ngspice takes for functions in expressions: it refuses a parameter of such a name."""
 
 _CONSTANTS = {"e": math.e, "pi": math.pi}
 
@@ -89,6 +97,11 @@ _CALL = re.compile(r"(?<![\w.])([a-z_]\w*) ?\(")
 _ASSIGNED = re.compile(r"(?<![\w.])([a-z_]\w*) ?=(?!=)")
 _FUNCTION = re.compile(r"\.(?:func|param) (\w+) ?\(([^()]*)\)")
 _DIGITS_AFTER_SCALE = re.compile(r"(?<![\w.])\d+(?:meg|[tgkmunpf])\d+(?![\w.])")
+# |x|^3 for a voltage between two nets or the current of a source, which can be negative; an even power is the same.
+_ODD_POWER = re.compile(
+    r"(?<![\w.])(?:v ?\( ?[^\s(),]+ ?, ?[^\s(),]+ ?\)|i ?\( ?[^\s(),]+ ?\)) ?(?:\^|\*\*) ?\d*[13579](?![\w.])"
+    r"|(?<![\w.])pow ?\( ?v ?\( ?[^\s(),]+ ?, ?[^\s(),]+ ?\) ?, ?\d*[13579] ?\)"
+)
 _VALUED = frozenset("rclbeghfvi")
 
 
@@ -105,14 +118,26 @@ def check_dialect(lines: Sequence[Statement], where: str) -> None:
     """
     texts = [(statement, statement.text.lower()) for statement in lines]
     own = {found[1] for _, text in texts if (found := _FUNCTION.match(text))}
-    for statement, text in texts:
+    models = {text.split()[1] for statement, text in texts if statement.word == ".model" and " " in text}
+    declared = [(statement, _declared(statement, text, where)) for statement, text in texts]
+    parameters = {name for statement, names in declared if statement.word != ".func" for name in names} - models
+    for (statement, text), (_, names) in zip(texts, declared, strict=True):
         word = statement.word
         if word not in (".model", ".subckt"):
             _check_calls(statement, text, own, where)
-        for name in _declared(statement, text, where):
+        for name in names:
             if name in RESERVED_NAMES:
                 what = f"ngspice reads {name} as its own constant or variable, not as a parameter"
                 raise _refused(statement, what, "Rename the parameter", where)
+            if name in FUNCTION_NAMES and name not in own:
+                what = f"ngspice reads {name} as its own function, not as a parameter"
+                raise _refused(statement, what, "Rename the parameter", where)
+        if word[0] != "*" and (power := _ODD_POWER.search(text)):
+            what = f"ngspice reads {power[0]} as a power of the absolute value"
+            raise _refused(statement, what, "Write pwr(x, 3) or x*x*x, or the power of abs(x)", where)
+        if word[0] in "rcl" and len(words := text.split()) == 4 and words[3] in parameters:
+            what = f"the value {words[3]} is a parameter without braces"
+            raise _refused(statement, what, f"Write {{{words[3]}}}", where)
         if word[0] in _VALUED:
             for name in _ASSIGNED.findall(text):
                 if name in _PARASITIC:

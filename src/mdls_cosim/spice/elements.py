@@ -39,9 +39,11 @@ def format_number(value: float) -> str:
 def spice_number(word: str) -> float | None:
     """The value of a SPICE number ("1k", "10meg", "2.5e-6", "5ohm"), or None for a word that is not one."""
     try:
-        return float(word)
+        value = float(word)
     except ValueError:
         match = _NUMBER.fullmatch(word)
+    else:
+        return None if "_" in word else value  # Python's 2_000, of which ngspice reads 2
     return None if match is None else float(match[1]) * _SCALE[(match[2] or "").lower()]
 
 

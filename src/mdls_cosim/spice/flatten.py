@@ -64,7 +64,7 @@ def _call(line: str, templates: dict[str, _Template]) -> str | None:
     parameters = dict(template.defaults)
     for word in words[last + 1 :]:
         name, _, text = word.partition("=")
-        value = spice_number(text)
+        value = _parameter_value(text)
         if name not in parameters or value is None:
             return None
         parameters[name] = value
@@ -101,7 +101,7 @@ def _template(head: Header, body: list[str]) -> _Template | None:
     pins = list(head.pins)
     defaults: dict[str, float] = {}
     for name, text in head.defaults.items():
-        value = spice_number(text)
+        value = _parameter_value(text)
         if value is None or name in RESERVED_NAMES:
             return None
         defaults[name] = value
@@ -121,6 +121,11 @@ def _template(head: Header, body: list[str]) -> _Template | None:
         return _Template(len(pins), defaults, eval(compile(source, "<subcircuit>", "eval"), scope))
     except SyntaxError:
         return None
+
+
+def _parameter_value(text: str) -> float | None:
+    """The value of a parameter's text that is a number; None also for mils, which ngspice reads there as milli."""
+    return None if "mil" in text else spice_number(text)
 
 
 def _element(line: str, pins: list[str], parameters: set[str]) -> list[_Piece] | None:

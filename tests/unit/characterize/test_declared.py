@@ -44,8 +44,13 @@ def test_a_resistance_that_is_only_an_initial_state_is_refused(engine):
         ("p n g=1\nGown p n p n {1e-5+g}", {}),  # a leak beside it
         ("p n g=1\nGown p n p n {1/g}", {}),  # the other quantity
         ("p n r=1\nRown p n {1k*r}", {"quantity": "resistance", "parameter": "r"}),  # in kilohms
+        ("p n g=1\nGown p n p n {g+(g-1e-5)*(1e-4-g)*1e5}", {}),  # right at both ends only
+        ("p n g=1\nGown p n p n {g>1.2e-5 && g<8e-5 ? 3e-5 : g}", {}),  # a plateau between the ends
+        ("p n g=1\nGown n p p n {g}", {}),  # the other sign
         ("p n g=1\nGown p n p n 2e-5", {"of": "part"}),  # no effect
-        ("p n g=1\nBown p n i={g}*V(p,n)^3", {}),  # nothing at the reference voltage of 0 V
+        ("p n g=1\nRown p n {1e9*g}", {"of": "part"}),  # the other quantity
+        ("p n g=1\nGown p n p n {max(g,9e-5)}", {"of": "part"}),  # no effect in most of the range
+        ("p n g=1\nBown p n i={g}*pwr(V(p,n),3)", {}),  # nothing at the reference voltage of 0 V
     ],
 )
 def test_a_parameter_that_does_not_set_the_current_is_refused(text, state, engine):

@@ -92,6 +92,14 @@ def test_a_parameter_of_a_name_of_ngspice_is_left_to_ngspice(name: str):
     assert flattened([f"Xa left right cell {name}=2"], (model,)) == [f"Xa left right cell {name}=2"]
 
 
+@pytest.mark.parametrize("number", ["2mil", "2mils", "2_000"])
+def test_numbers_that_a_parameter_reads_otherwise_are_left_to_ngspice(number: str):
+    """Of a parameter 2mil is 2m, of a resistor it is 50.8u; 2_000 is no number."""
+    assert flattened([f"Xa left right sinh conductance={number}"], ("sinh",))[0].startswith("Xa ")
+    model = f".subckt cell p n w={number}\nBcell p n i={{w}}*v(p,n)\n.ends\n"
+    assert flattened(["Xa left right cell"], (model,)) == ["Xa left right cell"]
+
+
 @pytest.mark.parametrize(
     ("expression", "written"),
     [
