@@ -132,4 +132,3 @@ def _check(point: DeclaredPoint, measured: NDArray[np.float64]) -> None:
         limit=limit,
         hint=hint,
     )
-

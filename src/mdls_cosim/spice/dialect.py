@@ -15,12 +15,11 @@ __all__ = ["FUNCTION_NAMES", "RESERVED_NAMES", "check_dialect", "command_hint"]
 RESERVED_NAMES = frozenset(("e", "pi", "time", "temper", "hertz"))
 """Names that ngspice reads as constants and variables in the expressions of sources, whatever a parameter says."""
 
-FUNCTION_NAMES = frozenset(
-    """
+_FUNCTIONS = """
     abs acos acosh agauss arctan asin asinh atan atanh aunif ceil cos cosh exp floor gauss int limit ln log log10 max
     min nint pow pwl pwr sgn sin sinh sqr sqrt tan tanh ternary_fcn unif var vec
-    """.split()
-)
+"""
+FUNCTION_NAMES = frozenset(_FUNCTIONS.split())
 """Names that ngspice takes for functions in expressions: it refuses a parameter of such a name."""
 
 _CONSTANTS = {"e": math.e, "pi": math.pi}
