@@ -10,13 +10,17 @@ from mdls_cosim.devices import Device, DynamicDevice
 from mdls_cosim.devices.variability import (
     CycleToCycle,
     DeviceToDevice,
+    Drift,
     Effect,
     Endurance,
     Lognormal,
     Normal,
     OwnRetention,
+    ProgrammingError,
     ReadDisturb,
+    ReadNoise,
     Samples,
+    Stuck,
     Variability,
 )
 from mdls_cosim.devices.variability.device_to_device import CONDUCTANCE
@@ -44,7 +48,7 @@ class Acting(NamedTuple):
 
     variability: Variability
     left_out: tuple[str, ...]
-    """Effects of a parameter set that cannot act here, and effects without cause to act, each with the reason."""
+    """Effects of a parameter set that cannot act here, and effects whose values change nothing, each with the reason."""
     spreads_shape: bool
     """Whether I-V curves differ in shape from cell to cell: tiles are then computed with a device in every cell."""
 
@@ -63,8 +67,8 @@ def acting(hardware: Hardware) -> Acting:
         reason = _why_not(effect, hardware)
         if reason is None:
             kept.append(effect)
-            if isinstance(effect, Endurance) and not hardware.cycles:
-                left_out.append(f"{_name(effect)} (Hardware.cycles is 0: the cells are new)")
+            if (idle := _why_idle(effect, hardware)) is not None:
+                left_out.append(f"{_name(effect)} ({idle})")
         elif effect.stream_name in configured.from_set:
             left_out.append(f"{_name(effect)} ({reason})")
         else:
@@ -133,10 +137,10 @@ def _why_at_rest(effect: OwnMotion, hardware: Hardware) -> str | None:
     if device is None or cells is None:
         return "it acts on devices of this package, and the cell is a subcircuit"
     if not isinstance(device, DynamicDevice):
-        return f"{device.spice_model} has no rate equation; take retention or drift"
+        return f"{device.kind} has no rate equation; take retention or drift"
     voltage = effect.constant_voltage(cells)
     if not _rates(device, voltage, hardware).any():
-        return f"{device.spice_model} does not move at {voltage:g} V"
+        return f"{device.kind} does not move at {voltage:g} V"
     return None
 
 
@@ -156,10 +160,36 @@ def _why_no_spread(effect: DeviceToDevice, hardware: Hardware) -> str | None:
     if not moves_reads:
         switching = isinstance(device, DynamicDevice) and not _motions(hardware)
         more = "; what it does to switching needs own_retention or read_disturb" if switching else ""
-        return f"it changes no read of {device.spice_model} on rung {hardware.rung}{more}"
+        return f"it changes no read of {device.kind} on rung {hardware.rung}{more}"
     if not device.linear and hardware.rung != "ideal" and not hardware.takes_devices:
         return f"rung {hardware.rung} knows one device for all cells; take rung nodal"
     return None
+
+
+def _why_idle(effect: Effect, hardware: Hardware) -> str | None:
+    """Why the values of an effect that may act let it change nothing, as the zero at the start of a sweep."""
+    zero = "all its values are 0"
+    match effect:
+        case Endurance():
+            if not hardware.cycles:
+                return "Hardware.cycles is 0: the cells are new"
+            return None if effect.closing or effect.lifetime is not None else zero
+        case ProgrammingError():
+            bounds = bool(effect.minimum) or effect.maximum is not None
+            return None if bounds or effect.relative or effect.absolute or any(effect.polynomial) else zero
+        case Stuck():
+            return None if effect.on or effect.off else zero
+        case Drift():
+            return None if effect.exponent or effect.exponent_spread else zero
+        case ReadNoise():
+            if hardware.read_noise == "off":
+                return "Hardware.read_noise is off"
+            flickers = effect.flicker is not None and effect.flicker.strength
+            return None if effect.relative or effect.absolute or flickers else zero
+        case ReadDisturb():
+            return None if effect.reads and effect.read_time else "no read has been made: reads or read_time is 0"
+        case _:
+            return None
 
 
 def _motions(hardware: Hardware) -> list[OwnMotion]:

@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -42,6 +43,11 @@ def alteration(module: nn.Module) -> str | None:
         return "carries hooks, which would be lost"
     if methods := _replaced_methods(module):
         return f"its {', '.join(methods)} was replaced, which would be lost"
+    if isinstance(module, nn.RNNBase) and _sequence_weights(module) != module._flat_weights_names:
+        return "its num_layers, bidirectional, bias or proj_size was changed and does not fit its weights"
+    projection = module.out_proj if isinstance(module, nn.MultiheadAttention) else None
+    if projection is not None and type(projection) not in (nn.Linear, NonDynamicallyQuantizableLinear):
+        return f"its out_proj was replaced by a {type(projection).__name__}"
     own = _own_parts(module)
     needed = {"weight", "weight_ih", "weight_hh", *(own if isinstance(module, nn.RNNBase) else ())}
     if missing := [name for name in own if name in needed and name not in module._parameters]:
@@ -68,6 +74,15 @@ def _own_parts(module: nn.Module) -> tuple[str, ...]:
     if isinstance(module, nn.RNNBase):
         return tuple(module._flat_weights_names)
     return _PARTS.get(type(module), ("weight", "bias"))
+
+
+def _sequence_weights(module: nn.RNNBase) -> list[str]:
+    """The names that torch gives the weights and biases of a recurrent layer with these options."""
+    kinds = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if module.bias else [])]
+    kinds += ["weight_hr"] if module.proj_size else []
+    directions = ("", "_reverse") if module.bidirectional else ("",)
+    ends = [f"_l{layer}{direction}" for layer in range(module.num_layers) for direction in directions]
+    return [f"{kind}{end}" for end in ends for kind in kinds]
 
 
 def _replaced_methods(module: nn.Module) -> list[str]:

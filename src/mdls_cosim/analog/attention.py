@@ -36,6 +36,7 @@ class AnalogMultiheadAttention(Composite):
     """
 
     digital_kind = nn.MultiheadAttention
+    _FIXED = ("embed_dim",)
     q_proj: nn.Module
     k_proj: nn.Module
     v_proj: nn.Module

@@ -68,4 +68,4 @@ def _lifetime_lines(hardware: Hardware) -> list[str]:
     device = hardware.spec.device
     if not found or device is None:
         return []
-    return [f"{device.spice_model}: {'; '.join(map(str, found))} ({hardware.spec.temperature:g} K)"]
+    return [f"{device.kind}: {'; '.join(map(str, found))} ({hardware.spec.temperature:g} K)"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdls_cosim.errors import IgnoredChangeWarning
+from mdls_cosim.errors import ConfigError, IgnoredChangeWarning
 
 SUMMED = 2**14
 """Weights up to this number are summed at every read; of larger ones only samples are looked at, until torch counts a
@@ -79,6 +79,17 @@ def warn_of_change(where: str) -> None:
         "network.program(model, seed) or layer.program(seed) writes them to the tiles",
         IgnoredChangeWarning,
         stacklevel=2,
+    )
+
+
+def fixed(name: str, where: str, value: Any, before: Any) -> ConfigError:
+    """The error for a change of an attribute that a chip was laid out for."""
+    return ConfigError(
+        f"{name} of a layer on tiles cannot be changed",
+        where=where,
+        value=value,
+        limit=before,
+        hint="change the float model and convert it anew",
     )
 
 

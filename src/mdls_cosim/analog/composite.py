@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from mdls_cosim.analog.alterations import alteration, reparametrised
+from mdls_cosim.analog.changes import fixed
 from mdls_cosim.analog.hardware import Hardware
 from mdls_cosim.analog.layer import AnalogLayer
 from mdls_cosim.analog.linear import AnalogLinear
@@ -33,6 +34,8 @@ class Composite(nn.Module):
     digital_kind: ClassVar[type[nn.Module]]
     kinds: ClassVar[dict[type[nn.Module], type[Composite]]] = {}
     """What becomes what."""
+    _FIXED: ClassVar[tuple[str, ...]] = ()
+    """Attributes of torch's module that its matrices were laid out for."""
     label: str = ""
     """Name in the converted model, for messages."""
 
@@ -85,6 +88,9 @@ class Composite(nn.Module):
         return super().__getattr__(name) if found is None else getattr(*found)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get(name) if name in self._FIXED else None
+        if before is not None and value != before:
+            raise fixed(name, self.where, value, before)
         found = self._parameter(name) if "_modules" in self.__dict__ else None
         if found is None:
             super().__setattr__(name, value)

@@ -30,14 +30,15 @@ class _Sliding(AnalogLayer):
     _FIXED = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 
     def __init__(self, hardware: Hardware, digital: Any, weight: Tensor) -> None:
-        super().__init__(hardware, weight, digital.bias, digital.groups, math.prod(digital.kernel_size))
-        self.in_channels: int = digital.in_channels
-        self.out_channels: int = digital.out_channels
-        self.kernel_size: tuple[int, ...] = digital.kernel_size
-        self.stride: tuple[int, ...] = digital.stride
-        self.padding: Any = digital.padding
-        self.dilation: tuple[int, ...] = digital.dilation
+        # Of the weights, as torch's functions take them: pruning may have put others in their place.
+        first, second, *kernel = weight.shape
+        super().__init__(hardware, weight, digital.bias, digital.groups, math.prod(kernel))
         self.groups: int = digital.groups
+        self.in_channels, self.out_channels = self._channels(first, second)
+        self.kernel_size: tuple[int, ...] = tuple(kernel)
+        self.stride: tuple[int, ...] = self._by_axis(digital.stride)
+        self.padding: Any = digital.padding if isinstance(digital.padding, str) else self._by_axis(digital.padding)
+        self.dilation: tuple[int, ...] = self._by_axis(digital.dilation)
 
     @classmethod
     def from_conv(cls, conv: nn.Module, hardware: Hardware, seed: int = 0) -> Any:
@@ -49,6 +50,14 @@ class _Sliding(AnalogLayer):
     def forward(self, input: Tensor) -> Tensor:
         outputs = self._run(self.items(input))
         return outputs if input.ndim == 2 + self.axes else outputs[0]
+
+    def _channels(self, first: int, second: int) -> tuple[int, int]:
+        """Channels of the inputs and of the outputs, of the first two sizes of the weights."""
+        return second * self.groups, first
+
+    def _by_axis(self, size: Any) -> tuple[int, ...]:
+        """One number for every axis, of which torch takes a single one for all."""
+        return (size,) * self.axes if isinstance(size, int) else tuple(size)
 
     @property
     def axes(self) -> int:
@@ -148,6 +157,9 @@ class _Convolution(_Sliding):
         super().__init__(hardware, digital, digital.weight)
         self.padding_mode = digital.padding_mode
         margins = self._margins()
+        if self.padding_mode != "zeros":  # torch pads by what it has noted when the layer was made
+            noted = digital._reversed_padding_repeated_twice
+            margins = list(zip(noted[::2], noted[1::2], strict=True))[::-1]
         even = self.padding_mode == "zeros" and all(before == after for before, after in margins)
         padding_of_window = tuple(before for before, _ in margins) if even else (0,) * self.axes
         # What the window does not add itself, last axis first, as torch wants it.
@@ -252,7 +264,7 @@ class _Transposed(_Sliding):
             )
         assert digital is not None
         super().__init__(hardware, digital, digital.weight)
-        self.output_padding: tuple[int, ...] = digital.output_padding
+        self.output_padding: tuple[int, ...] = self._by_axis(digital.output_padding)
         self._padding_of_call = self.output_padding
         """`output_padding` of the last call, which its `output_size` determines."""
         self.window = Window(self.kernel_size, (1,) * self.axes, self.dilation, (0,) * self.axes)
@@ -264,6 +276,9 @@ class _Transposed(_Sliding):
         self._batched(input)
         self._padding_of_call = self.output_padding if output_size is None else self._padding_for(input, output_size)
         return super().forward(input)
+
+    def _channels(self, first: int, second: int) -> tuple[int, int]:
+        return first, second * self.groups
 
     def _padding_for(self, inputs: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
         """The `output_padding` that gives `output_size`: the sizes of the axes, or of all dimensions."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdls_cosim.analog.adc import AdcErrors, full_scale_from
-from mdls_cosim.analog.changes import WeightRecord, warn_of_change, without_gradient
+from mdls_cosim.analog.changes import WeightRecord, fixed, warn_of_change, without_gradient
 from mdls_cosim.analog.counters import Counters
 from mdls_cosim.analog.dac import Drive, IdealDac, Read
 from mdls_cosim.analog.grouping import Grouping
@@ -28,7 +28,7 @@ from mdls_cosim.devices import ROOM_TEMPERATURE, Device
 from mdls_cosim.devices.variability import Outcome, Population, ReadNoise
 from mdls_cosim.devices.variability.effect import ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness
-from mdls_cosim.errors import ConfigError, InputError
+from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import Programmed
 from mdls_cosim.fidelity.measured_range import drives_outside, programmed_outside
 from mdls_cosim.fidelity.memory import keep_freed_memory
@@ -145,7 +145,7 @@ class AnalogLayer(nn.Module, ABC):
     """The chip as programmed: (arrays, groups, row_tiles, col_tiles, rows, cols) [S], slice by slice, the positive
     array of a pair first."""
     weight_scale: Tensor
-    """The weight that the whole conductance range stands for, (groups, 1, outputs)."""
+    """The weight that the whole conductance range stands for, (groups, 1, outputs); 0 where a column has no output."""
     rows_at: Tensor
     """Row of every input in its tile, (groups, row_tiles, inputs of a tile)."""
     columns_at: Tensor
@@ -290,7 +290,7 @@ class AnalogLayer(nn.Module, ABC):
         self.clipped_weights, self.outcome = scaled.clipped, written.counts
         rounded = _rounded(written.conductances, self._cell_dtype, hardware.conductance_range)
         self.conductances.copy_(self._within_devices(written.conductances, rounded, seed))
-        self.weight_scale.copy_(self.grouping.side_by_side(scaled.scale, 1.0))
+        self.weight_scale.copy_(self.grouping.side_by_side(scaled.scale, 0.0))
         self.gain.fill_(1.0)
         self.shift.zero_()
         self.reference_current.zero_()
@@ -307,13 +307,7 @@ class AnalogLayer(nn.Module, ABC):
         """An error where an attribute of a programmed layer gets a value that the chip cannot follow."""
         before = self.__dict__.get(name)
         if name in self._FIXED and before is not None and value != before:
-            raise ConfigError(
-                f"{name} of a layer on tiles cannot be changed",
-                where=self.where,
-                value=value,
-                limit=before,
-                hint="change the float model and convert it anew",
-            )
+            raise fixed(name, self.where, value, before)
         if name == "hardware" and before is not None and value is not before:
             self._check_move(Hardware.checked(value))
         held = self._parameters.get(name) if "_parameters" in self.__dict__ else None
@@ -343,6 +337,19 @@ class AnalogLayer(nn.Module, ABC):
     @network_scale.setter
     def network_scale(self, scale: float | None) -> None:
         self.shared_scale.fill_(scale or 0.0)
+
+    @property
+    def own_scale(self) -> float:
+        """The weight that the whole conductance range would stand for in this layer alone; 0: it has only zeros."""
+        matrix = self._matrix(self.grouping.groups)
+        if not bool(matrix.any()):
+            return 0.0
+        return float(scale_weights(matrix, "layer", self.hardware.weight_clip).scale.max())
+
+    @property
+    def weights_changed(self) -> bool:
+        """Whether the weights are others than those that were programmed."""
+        return self._keeps_weights and (self._written is None or self._written.changed(self.weight))
 
     @property
     def clipped_conductances(self) -> int:

@@ -40,8 +40,8 @@ class AnalogLinear(AnalogLayer):
         if digital is None:
             digital = nn.Linear(in_features, out_features, bias, device, dtype)
         super().__init__(hardware, digital.weight, digital.bias)
-        self.in_features = digital.in_features
-        self.out_features = digital.out_features
+        # Of the weights, which are all that torch's layer computes with: pruning may have put others in their place.
+        self.out_features, self.in_features = digital.weight.shape
         self.program(seed)
 
     @classmethod

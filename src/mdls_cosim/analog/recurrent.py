@@ -89,6 +89,8 @@ class _Gru(_Recurrent):
 class _Sequence(_Recurrent):
     """Weights as `ih_l0`, `hh_l0`, `ih_l0_reverse`, …: torch's names of them, without "weight_"."""
 
+    _FIXED = ("input_size", "hidden_size", "num_layers", "bidirectional", "proj_size", "mode")
+
     def _take(self, digital: Any) -> None:
         self.input_size: int = digital.input_size
         self.hidden_size: int = digital.hidden_size
@@ -98,6 +100,7 @@ class _Sequence(_Recurrent):
         self.dropout: float = digital.dropout
         self.bidirectional: bool = digital.bidirectional
         self.proj_size: int = digital.proj_size
+        self.mode: str = digital.mode
         for suffix in self._suffixes():
             for name in ("ih", "hh", "hr") if self.proj_size else ("ih", "hh"):
                 weight, bias = f"weight_{name}{suffix}", f"bias_{name}{suffix}"
@@ -203,6 +206,8 @@ class _Sequence(_Recurrent):
 class _Cell(_Recurrent):
     """Weights as `ih` and `hh`."""
 
+    _FIXED = ("input_size", "hidden_size")
+
     def _take(self, digital: Any) -> None:
         self.input_size: int = digital.input_size
         self.hidden_size: int = digital.hidden_size
@@ -243,7 +248,7 @@ class AnalogRNN(_Simple, _Sequence):
 
     def _take(self, digital: Any) -> None:
         super()._take(digital)
-        self.nonlinearity = digital.nonlinearity
+        self.nonlinearity = digital.mode.removeprefix("RNN_").lower()  # which is what torch's layer computes by
 
 
 class AnalogLSTM(_Lstm, _Sequence):

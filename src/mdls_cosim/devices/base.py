@@ -90,6 +90,11 @@ class Device(Config, ABC):
     thermal: ClassVar[bool] = False
     """True where the equations have a temperature of their own, besides `activation_energy`."""
 
+    @property
+    def kind(self) -> str:
+        """Name of the model, as in TOML."""
+        return str(getattr(self, "model", self.spice_model))
+
     def current(self, voltage: Array, state: Array, temperature: float = ROOM_TEMPERATURE) -> Array:
         """Static current [A] at `voltage` [V], `state` and `temperature` [K]; the arguments broadcast."""
         forward = self._current(self._own(voltage), state, temperature)
@@ -141,7 +146,7 @@ class Device(Config, ABC):
             return
         first = tuple(int(index[0]) for index in xp.nonzero(outside))
         raise InputError(
-            f"{int(xp.sum(xp.astype(outside, xp.int64)))} conductances that no state of {self.spice_model} has",
+            f"{int(xp.sum(xp.astype(outside, xp.int64)))} conductances that no state of {self.kind} has",
             where=f"row {first[-2]}, column {first[-1]}" if len(first) > 1 else f"index {first}",
             value=f"{float(conductances[first]):.6g} S",
             limit=f"{lowest:.6g} to {highest:.6g} S",

@@ -46,8 +46,14 @@ class Batch:
         return self.mapped(lambda each: each.to(place))
 
     def take(self, which: Tensor | slice) -> Batch:
-        """Some of its items."""
-        return self.mapped(lambda each: each[which if isinstance(which, slice) else which.to(each.device)])
+        """Some of its items; a tensor without dimensions belongs to all of them."""
+
+        def some(each: Tensor) -> Tensor:
+            if not each.ndim:
+                return each
+            return each[which if isinstance(which, slice) else which.to(each.device)]
+
+        return self.mapped(some)
 
 
 @dataclass(frozen=True)
@@ -157,9 +163,7 @@ class Takes:
     def array(self, given: Any) -> Any:
         """An input as a tensor; containers are taken apart, flags and None stay as they are."""
         if isinstance(given, Tensor):
-            if given.layout is not torch.strided or given.is_nested:
-                raise InputError("expected dense tensors", where="data", value=str(given.layout), hint="Use to_dense()")
-            return given
+            return _dense(given)
         if isinstance(given, np.ndarray | np.generic) or _is_numbers(given):
             found = tensor_of(given)
             return found.to(self.dtype) if found.is_floating_point() else found
@@ -180,7 +184,7 @@ class Takes:
     def targets(self, given: Any) -> Any:
         """Targets as a tensor, or a container of tensors."""
         if isinstance(given, Tensor):
-            return given
+            return _dense(given)
         if isinstance(given, np.ndarray | np.generic | numbers.Number) or _is_numbers(given):
             return tensor_of(given)
         if isinstance(given, Mapping):
@@ -188,6 +192,13 @@ class Takes:
         if isinstance(given, tuple | list):
             return tuple(self.targets(each) for each in given)
         return given
+
+
+def _dense(given: Tensor) -> Tensor:
+    """`given`; InputError for a sparse or nested tensor."""
+    if given.layout is not torch.strided or given.is_nested:
+        raise InputError("expected dense tensors", where="data", value=str(given.layout), hint="Use to_dense()")
+    return given
 
 
 def tensor_of(given: Any) -> Tensor:

@@ -171,6 +171,8 @@ class Batches:
         others = [*leaves((batch.args, batch.kwargs))]
         if wrong := [len(each) for each in others if each.ndim and len(each) != inputs]:
             raise InputError("inputs differ in number", where="data", value=f"{inputs} and {wrong[0]} items")
+        if isinstance(batch.targets, Tensor) and not batch.targets.ndim:
+            raise InputError("inputs and labels differ in number", where="data", value=f"{inputs} inputs, one label")
         for each in leaves(batch.targets):
             if each.ndim and len(each) != inputs:
                 raise InputError(

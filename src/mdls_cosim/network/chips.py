@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from mdls_cosim.analog import AnalogLayer
 from mdls_cosim.analog.composite import layer_seed
 from mdls_cosim.analog.plain_attributes import plain_attributes, substituted
 from mdls_cosim.errors import InputError, NotAvailable
+from mdls_cosim.network.kept_values import kept_value
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -88,9 +88,22 @@ def program(model: nn.Module, seed: int) -> None:
     """Programs every analog layer anew.
 
     The same seed gives every layer of the same name and shape the same draws, on whichever rung: models stay paired.
+    Where weights have changed, the scale of layers with scaling "network" is found anew.
     """
-    for name, layer in analog_layers(model).items():
+    layers = analog_layers(model)
+    if any(layer.weights_changed for layer in layers.values()):
+        share_scale(layers.values())
+    for name, layer in layers.items():
         layer.program(layer_seed(seed, name))
+
+
+def share_scale(layers: Iterable[AnalogLayer]) -> list[AnalogLayer]:
+    """Gives the layers with scaling "network" the largest scale among them, for the next programming; returns them."""
+    sharing = [layer for layer in layers if layer.hardware.scaling == "network"]
+    scale = max((layer.own_scale for layer in sharing), default=0.0)
+    for layer in sharing:
+        layer.network_scale = scale or None
+    return sharing
 
 
 @contextmanager
@@ -107,7 +120,8 @@ def kept_chips(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_state(model: nn.Module, leave: Collection[nn.Module] = ()) -> Iterator[None]:
-    """Gives every digital module its state back afterwards: buffers, and attributes that are tensors or plain values.
+    """Gives every digital module its state back afterwards: buffers, and attributes that are tensors, arrays,
+    random generators, plain values, or containers of these (`kept_values`).
 
     A buffer keeps its identity, also where the module has put another tensor in its place; what the module has added
     meanwhile is removed. Modules in `leave` keep their new state. So do analog layers: their chips and counters have
@@ -117,7 +131,7 @@ def kept_state(model: nn.Module, leave: Collection[nn.Module] = ()) -> Iterator[
     modules = [module for module in model.modules() if not isinstance(module, AnalogLayer) and module not in left]
     buffers = [dict(module._buffers) for module in modules]
     values = {id(each): each.detach().clone() for kept in buffers for each in kept.values() if each is not None}
-    attributes = [{name: _kept(value) for name, value in _own_attributes(module)} for module in modules]
+    attributes = [{name: kept_value(value) for name, value in _own_attributes(module)} for module in modules]
     try:
         yield
     finally:
@@ -142,39 +156,6 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 def _own_attributes(module: nn.Module) -> list[tuple[str, Any]]:
     """Name and value of what a class of the user's, not torch, has in its modules."""
     return [(name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE]
-
-
-def _kept(value: Any, inside: frozenset[int] = frozenset()) -> Callable[[], Any]:
-    """A function that gives `value` as it is now: tensors and containers of them with their content of now."""
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        before = value.detach().clone()
-
-        def restored() -> Tensor:
-            if not torch.equal(value, before):
-                with torch.no_grad():
-                    value.copy_(before)
-            return value
-
-        return restored
-    if id(value) in inside:  # a container that holds itself
-        return lambda: value
-    inside = inside | {id(value)}
-    if type(value) in (list, tuple, deque):
-        parts = [_kept(each, inside) for each in value]
-        make = type(value)
-        changed = make is not tuple
-        return lambda: _refilled(value, [part() for part in parts]) if changed else tuple(part() for part in parts)
-    if type(value) is dict:
-        entries = {key: _kept(each, inside) for key, each in value.items()}
-        return lambda: _refilled(value, {key: part() for key, part in entries.items()})
-    return lambda: value
-
-
-def _refilled(container: Any, content: Any) -> Any:
-    """The same list, deque or dict with `content`."""
-    container.clear()
-    container.update(content) if isinstance(container, dict) else container.extend(content)
-    return container
 
 
 @contextmanager

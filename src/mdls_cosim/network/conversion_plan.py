@@ -86,7 +86,12 @@ class ConversionPlan:
             raise _refusals(refused)
         for under in chosen.values():
             under.tile_model()
-        _check_finite({layers[module][0] or WHOLE: module for module in chosen})
+        opened = {
+            names[0] or WHOLE: each
+            for each, names in layers.items()
+            if isinstance(each, Composite) and not chosen.keys().isdisjoint(each.modules())
+        }
+        _check_finite(opened | {layers[module][0] or WHOLE: module for module in chosen})
         return cls(whole, originals, layers, chosen, kept, frozenset(uncounted), wanted, untraced)
 
 

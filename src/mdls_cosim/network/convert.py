@@ -14,6 +14,7 @@ from mdls_cosim.analog.composite import layer_seed, replace_modules
 from mdls_cosim.analog.plain_attributes import plain_attributes
 from mdls_cosim.errors import ConversionWarning
 from mdls_cosim.network.calibrate import calibrate
+from mdls_cosim.network.chips import share_scale
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
 from mdls_cosim.network.conversion_plan import ConversionPlan, Rules
 from mdls_cosim.network.convertibility import CONVERTERS, WHOLE, kinds
@@ -57,7 +58,9 @@ def convert(
     for module, layer in replacements.items():
         layer.label = layers[module][0] or WHOLE
         _keep_attributes(module, layer)
-    _share_scale({layer: layer_seed(seed, layers[module][0]) for module, layer in replacements.items()})
+    seeds = {layer: layer_seed(seed, layers[module][0]) for module, layer in replacements.items()}
+    for layer in share_scale(seeds):
+        layer.program(seeds[layer])
     replace_modules(whole, replacements)
     for opened, original in plan.originals.items():
         _keep_attributes(original, opened)
@@ -130,15 +133,6 @@ def _watched(
     named = {name.removeprefix("."): each for name, each in found.items()}
     silent = {name: each for name, each in (*model.named_parameters(), *model.named_buffers()) if name not in named}
     return named, silent
-
-
-def _share_scale(seeds: Mapping[AnalogLayer, int]) -> None:
-    """Programs the layers with scaling "network" anew, to the largest scale among them."""
-    sharing = [layer for layer in seeds if layer.hardware.scaling == "network"]
-    scales = [float(layer.weight_scale.max()) for layer in sharing if bool(layer.weight.any())]
-    for layer in sharing:
-        layer.network_scale = max(scales, default=None)
-        layer.program(seeds[layer])
 
 
 def _skipped(

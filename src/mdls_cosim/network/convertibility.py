@@ -184,6 +184,19 @@ def refusal(module: nn.Module) -> str | None:
     for part in (module.weight, module.bias) if type(module) in CONVERTERS and _weights(module) else ():
         if part is not None and (reason := _no_plain_numbers(part)) is not None:
             return reason
+    return _does_not_fit(module) if type(module) in CONVERTERS and _weights(module) else None
+
+
+def _does_not_fit(module: Any) -> str | None:
+    """How the weights and the bias of a layer contradict each other or its groups, if so: torch cannot compute it."""
+    shape, bias, groups = tuple(module.weight.shape), module.bias, getattr(module, "groups", 1)
+    axes = 0 if isinstance(module, nn.Linear) else len(module.kernel_size)
+    if len(shape) != 2 + axes or shape[0] % groups:
+        return f"its weights {shape} are none of {2 + axes} dimensions in {groups} groups"
+    transposed = getattr(module, "transposed", False)
+    outputs = shape[1] * groups if transposed else shape[0]
+    if bias is not None and tuple(bias.shape) not in ((outputs,), (1,) if not axes else (outputs,)):
+        return f"its bias {tuple(bias.shape)} does not fit its weights {shape}"
     return None
 
 

@@ -195,7 +195,7 @@ class TileSpec(Config):
             self.device.check_range(np.array(conductances), self.reference_voltage)
         except InputError as error:
             raise ConfigError(
-                f"the device, {self.device.spice_model}, does not reach so far",
+                f"the device, {self.device.kind}, does not reach so far",
                 where=where,
                 value=" to ".join(format_quantity(each, "siemens", 4) for each in conductances),
                 limit=" to ".join(format_quantity(each, "siemens", 4) for each in self._device_range()),

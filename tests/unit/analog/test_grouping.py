@@ -241,3 +241,17 @@ def test_lines_without_conductances_are_left_out_exactly(above, behind, seed, dr
         torch.testing.assert_close(
             getattr(cropped, name)(volts), getattr(whole, name)(volts).detach(), rtol=1e-11, atol=1e-18
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_empty_groups_have_no_part_in_the_scale_of_the_network(mapping):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(10, 15, 3, groups=5, dtype=torch.float64))
+    x, found = torch.randn(2, 10, 6, dtype=torch.float64), {}
+    for scaling in ("layer", "network"):
+        hardware = Hardware(tile=TileSpec(rows=20, cols=12), rung="ideal", mapping=mapping, scaling=scaling, states=16)
+        tiles, _ = convert(model, hardware)
+        assert tiles[0].grouping.empty == 1
+        found[scaling] = tiles(x)
+    torch.testing.assert_close(found["network"], found["layer"], rtol=1e-12, atol=1e-12)

@@ -454,3 +454,34 @@ class Shrinking(Dataset):
     def __getitem__(self, index):
         self.passes += index == 0
         return self.x[index] + self.passes, self.y[index]
+
+
+class TestTensorsWithoutDimensions:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+
+        def forward(self, x, temperature):
+            return self.linear(x) * temperature
+
+    @pytest.mark.parametrize("form", ["mapping", "first", "tuple"])
+    def test_an_input_belongs_to_every_batch(self, form):
+        torch.manual_seed(0)
+        x, labels, temperature = torch.randn(9, 6), torch.randint(0, 3, (9,)), torch.tensor(2.0)
+        data = {
+            "mapping": {"x": x, "temperature": temperature, "labels": labels},
+            "first": {"temperature": temperature, "x": x, "labels": labels},
+            "tuple": ((x, temperature), labels),
+        }[form]
+        tiles, _ = convert(self.Scaled(), Hardware(tile=TileSpec(rows=8, cols=8), rung="ideal"), calibration=data)
+        expected = float((tiles(x, temperature).argmax(1) == labels).float().mean())
+        assert evaluate(tiles, data, runs=1, batch_size=4).mean == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("labels", "message"), [(torch.tensor(1), "one label"), (torch.eye(3).to_sparse(), "dense tensors")]
+    )
+    def test_labels_that_cannot_be_cut(self, labels, message):
+        tiles, _ = convert(nn.Linear(6, 3), Hardware(tile=TileSpec(rows=8, cols=8), rung="ideal"))
+        with pytest.raises(InputError, match=message):
+            evaluate(tiles, (torch.randn(3, 6), labels), runs=1)

@@ -332,3 +332,29 @@ class TestOpenLoop:
         spec = TileSpec(rows=3, cols=4, cell=Sinh(nonlinearity=3.0))
         with pytest.raises(NotAvailable, match="differ from cell to cell"):
             SpiceTile(spec).program(torch.full((3, 4), 1e-5), Sinh(nonlinearity=3.0))
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        ProgrammingError(),
+        Stuck(),
+        Drift(exponent=0.0),
+        Endurance(),
+        ReadNoise(),
+        ReadDisturb(reads=0, read_time=1e-6),
+    ],
+    ids=lambda each: each.effect,
+)
+def test_values_that_change_nothing_are_named(effect):
+    given = hardware(DEVICES["LinearIonDrift"][0], "ideal", Variability(effects=(effect,)))
+    (named,) = given.left_out
+    assert named.startswith(effect.effect)
+    assert named.endswith("0)")
+
+
+def test_read_noise_that_is_off_is_named():
+    noise = Variability(effects=(ReadNoise(relative=0.1),))
+    given = hardware(Vteam(), "ideal", noise)
+    assert given.left_out == ()
+    assert given.replace(read_noise="off").left_out == ("read_noise (Hardware.read_noise is off)",)

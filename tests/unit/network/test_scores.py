@@ -128,7 +128,7 @@ def test_the_same_targets_in_every_shape_and_dtype():
         (torch.randn(8, 3), torch.ones(8, 3).long(), "one-hot"),
         (torch.randn(8, 3), torch.zeros(8, 2).long(), r"do not fit outputs of shape \(8, 3\).*allowed \(8,\)"),
         (torch.randn(8, 6, 3), torch.zeros(8, 6).long(), r"movedim\(-1, 1\)"),
-        (torch.randn(8, 3, 3), torch.zeros(8, 3).long(), "do not fit"),
+        (torch.randn(8, 3, 3), torch.zeros(8, 3).long(), "do not fit.*axis 1 or axis 2.*one-hot"),
         (torch.full((8, 3), float("nan")), torch.zeros(8).long(), "the model gives NaN"),
         (torch.randn(8), torch.rand(8), "0 and 1 for a single logit.*metric"),
         (torch.randn(8, 1), torch.full((8,), 2), "no class of the model"),

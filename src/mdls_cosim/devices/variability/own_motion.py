@@ -49,7 +49,7 @@ class OwnMotion(ReadingEffect):
         cells, duration = population.cells, self.duration(reading.time)
         if not isinstance(cells.device, DynamicDevice):
             raise ConfigError(
-                f"{self.stream_name} of a device without a rate equation", where="cells", value=cells.device.spice_model
+                f"{self.stream_name} of a device without a rate equation", where="cells", value=cells.device.kind
             )
         if not duration:
             return conductances
