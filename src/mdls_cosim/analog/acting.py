@@ -48,7 +48,7 @@ class Acting(NamedTuple):
 
     variability: Variability
     left_out: tuple[str, ...]
-    """Effects of a parameter set that cannot act here, and effects whose values change nothing, each with the reason."""
+    """Effects of a parameter set that cannot act here, and those whose values change nothing, each with the reason."""
     spreads_shape: bool
     """Whether I-V curves differ in shape from cell to cell: tiles are then computed with a device in every cell."""
 

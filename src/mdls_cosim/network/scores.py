@@ -307,7 +307,7 @@ def _shapes_differ(outputs: Tensor, targets: Tensor) -> InputError:
             "labels do not fit outputs of which axis 1 or axis 2 may be the classes",
             where="labels",
             value=f"outputs {shape}, labels {found}",
-            hint="Give one-hot labels in the layout of the outputs, outputs with the classes alone in axis 1, or a metric",
+            hint="Give one-hot labels in the layout of the outputs, or a metric",
         )
     if outputs.ndim > 2 and found == shape[:-1]:
         hint = "Classes are axis 1 of the outputs: output=lambda found: found.movedim(-1, 1), or give a metric"

@@ -108,7 +108,7 @@ def test_digital_parameters_of_opened_layers_are_finite():
     assert model["attention"].bias_k is not None
     with torch.no_grad():
         model["attention"].bias_k.fill_(float("nan"))
-    with pytest.raises(InputError, match="attention.bias_k"):
+    with pytest.raises(InputError, match=r"attention\.bias_k"):
         convert(model, IDEAL)
     convert(model, IDEAL, rules={"attention": None})
 
