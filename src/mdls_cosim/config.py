@@ -92,6 +92,13 @@ class Config(BaseModel):
         object.__setattr__(self, name, value)
         self.__pydantic_fields_set__.discard(name)
 
+    def extra_description(self) -> dict[str, Any]:
+        """Text for `quantities.describe` besides the fields, or in place of what it makes of a field; may be nested.
+
+        An empty text leaves the field out.
+        """
+        return {}
+
     def as_dict(self) -> dict[str, Any]:
         """All values, SI and JSON-able; `type(self)(**as_dict())` equals this configuration."""
         return self.model_dump(mode="json", serialize_as_any=True)

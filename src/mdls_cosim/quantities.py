@@ -1,4 +1,4 @@
-"""Quantities: text with a unit on one side, plain SI floats on the other.
+"""Quantities: text with a unit on one side, plain SI floats on the other; and `describe`, a configuration as text.
 
 In Python a quantity is a float in SI units, or text with a unit. In TOML and on the command line it is text with a
 unit and nothing else: a bare number there is an error, because nobody can tell 25 uS from 25 S by looking at "25".
@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
+from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -184,6 +186,137 @@ Rate = Annotated[float, Quantity("1/second", gt=0)]
 Length = Annotated[float, Quantity("meter", gt=0)]
 Transconductance = Annotated[float, Quantity("ampere/volt**2", gt=0)]
 RootVoltage = Annotated[float, Quantity("volt**0.5", ge=0)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Marks a number of a configuration with the unit that `describe` shows; checks and converts nothing.
+
+    `symbol` is a unit as in `Quantity` ("volt"), "%" for a fraction that is shown in percent, or a word ("steps").
+    The empty symbol declares a number without dimension.
+    """
+
+    symbol: str
+
+
+RATIO = Unit("")
+"""Marks a dimensionless number."""
+SHARE = Unit("%")
+"""Marks a fraction of 1, shown in percent."""
+UNIT_OF_ITS_OWN = Unit("its own")
+"""Marks a number of which the unit is the user's, or stands in another field: `Config.extra_description` gives it."""
+
+_MOST_SHOWN = 12  # numbers of a list; of a longer one the first and the last are shown, with their count
+_ELECTRONVOLT = 1.602176634e-19  # [J], exact in the SI
+_SHOWN = {
+    "ohm/second": "ohm/s", "ohm/volt": "ohm/V", "volt/second": "V/s", "meter**2/volt/second": "m^2/(V s)",
+    "siemens/kelvin": "S/K", "1/volt**2": "1/V^2", "1/siemens/volt**2": "1/(S V^2)", "siemens/volt**2": "S/V^2",
+    "ampere/volt**3": "A/V^3",
+}  # fmt: skip
+"""Symbols of units that are printed, besides those of `_SYMBOLS`."""
+
+
+def describe(config: Config) -> dict[str, str | dict[str, Any]]:
+    """A configuration as nested text by the names of its fields, every number with the unit of its annotation.
+
+    A nested configuration gives a dictionary. So does a list of configurations, by their kinds ("programming_error").
+    Fields that are None or empty are left out, and so are fields declared with `repr=False`, which hold whole files.
+    Energies are given in electronvolts: those of a configuration are activation energies.
+    """
+    extra = config.extra_description()
+    found: dict[str, str | dict[str, Any]] = {}
+    for name, field in type(config).model_fields.items():
+        text = extra[name] if name in extra else _described(getattr(config, name, None), unit_of(type(config), name))
+        if text and field.repr:
+            found[name] = text
+    return found | {name: text for name, text in extra.items() if text}
+
+
+def describe_value(config: type[Config], name: str, value: Any) -> str:
+    """`value` of the field `name` of a class of configurations, as `describe` shows it; "–" for None."""
+    text = _described(value, unit_of(config, name))
+    return text if isinstance(text, str) and text else "–"
+
+
+def unit_of(config: type[Config], name: str) -> Quantity | Unit | None:
+    """What the annotation of the field `name` says of the unit of its numbers; None where it says nothing."""
+    field = config.model_fields.get(name)
+    return None if field is None else next(units_in((*field.metadata, field.annotation)), None)
+
+
+def units_in(annotations: tuple[Any, ...]) -> Iterator[Quantity | Unit]:
+    """All units among `annotations` and within them, as in tuple[Conductance, ...] | None."""
+    for each in annotations:
+        if isinstance(each, Quantity | Unit):
+            yield each
+        yield from units_in(get_args(each))
+
+
+def number_text(value: float, unit: Quantity | Unit | None) -> str:
+    """A number with its unit as `describe` shows it: "0.0039 1/K", "2 %", "0.5 steps"."""
+    if unit is None or unit == RATIO:
+        return f"{value:d}" if isinstance(value, int) else f"{value:.6g}"
+    symbol = unit.unit if isinstance(unit, Quantity) else unit.symbol
+    if symbol == "%":
+        return f"{100 * value:.6g} %"
+    if symbol == "joule":
+        return f"{value / _ELECTRONVOLT:.6g} eV"
+    if symbol == UNIT_OF_ITS_OWN.symbol:
+        return f"{value:.6g}"
+    return format_quantity(float(value), _SHOWN.get(symbol, symbol))
+
+
+def _described(value: Any, unit: Quantity | Unit | None) -> str | dict[str, Any]:
+    """A value as text, or nested text; empty where there is nothing to show."""
+    match value:
+        case None:
+            return ""
+        case Config():
+            return describe(value)
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return number_text(value, unit)
+        case Mapping():
+            found = {str(name): _described(each, unit) for name, each in value.items()}
+            return {name: text for name, text in found.items() if text}
+        case tuple() | list() if any(isinstance(each, Config) for each in value):
+            return _by_kind(value)
+        case tuple() | list():
+            return _listed(value, unit)
+    return str(value)
+
+
+def _by_kind(configs: tuple[Any, ...] | list[Any]) -> dict[str, Any]:
+    """Descriptions by kind ("programming_error"); those of one kind are numbered from the second on."""
+    found: dict[str, Any] = {}
+    for place, each in enumerate(configs, 1):
+        tag = next((tag for tag in ("effect", "model", "kind") if isinstance(getattr(each, tag, None), str)), None)
+        name = key = f"number {place}" if tag is None else str(getattr(each, tag))
+        count = 1
+        while key in found:
+            count += 1
+            key = f"{name} {count}"
+        own = {name: text for name, text in describe(each).items() if name != tag}
+        found[key] = own or "yes"
+    return found
+
+
+def _listed(values: tuple[Any, ...] | list[Any], unit: Quantity | Unit | None) -> str:
+    """Numbers and words of a list, a pair of whole numbers as "8x16", inner lists by semicolons."""
+    texts = [_inner(each, unit) for each in values]
+    between = "; " if any(", " in text for text in texts) else ", "
+    if len(texts) > _MOST_SHOWN:
+        return f"{between.join(texts[:3])}{between}…{between}{texts[-1]} ({len(texts)} values)"
+    return between.join(texts)
+
+
+def _inner(value: Any, unit: Quantity | Unit | None) -> str:
+    if isinstance(value, tuple | list):
+        whole = unit is None and all(isinstance(each, int) for each in value)
+        return "x".join(map(str, value)) if whole else _listed(value, unit)
+    text = _described(value, unit)
+    return text if isinstance(text, str) else ", ".join(f"{name} {each}" for name, each in text.items())
 
 
 def _allowed(unit: str) -> str:

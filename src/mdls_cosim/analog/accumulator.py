@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mdls_cosim.analog.codes import Conversion, clamp_codes, code_range, straight_through
 from mdls_cosim.config import Config
+from mdls_cosim.quantities import RATIO
 
 
 class Accumulator(Config):
@@ -22,7 +23,7 @@ class Accumulator(Config):
 
     bits: Annotated[int, Field(ge=2, le=32, strict=True)] | None = None
     """Width, sign included; None: wide enough for any sum, without rounding."""
-    step: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    step: Annotated[float, RATIO, Field(gt=0, allow_inf_nan=False)] = 1.0
     """What the last bit stands for, in the units of `Adc.unit`: 1 is one code of a uniform ADC, and the whole full
     scale of any other."""
 

@@ -16,8 +16,9 @@ from mdls_cosim.analog.codes import Bits, Conversion, clamp_codes, code_range, s
 from mdls_cosim.config import Config
 from mdls_cosim.devices.variability import Randomness
 from mdls_cosim.errors import ConfigError, InputError
-from mdls_cosim.quantities import PositiveCurrent
+from mdls_cosim.quantities import SHARE, PositiveCurrent, Unit
 
+STEPS = Unit("steps")
 Spread = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 
@@ -89,17 +90,17 @@ class _SteppedAdc(Config, ABC):
     """Resolution. Signed currents share the codes between both signs."""
     full_scale: PositiveCurrent | None = None
     """Current at the last code [A]; None: found in calibration as `range` says."""
-    range: Literal["max", "minimum error"] | Percentile = "max"
+    range: Literal["max", "minimum error"] | Annotated[Percentile, Unit("% quantile")] = "max"
     """How calibration finds the full scale: the largest magnitude; a percentile, such as 99.9, of the magnitudes that
     are not zero; or the one of least mean squared error of conversion."""
-    offset: Spread = 0.0
+    offset: Annotated[Spread, STEPS] = 0.0
     """Standard deviation over converters [steps]."""
-    gain_error: Spread = 0.0
+    gain_error: Annotated[Spread, SHARE] = 0.0
     """Standard deviation over converters, relative."""
-    integral_nonlinearity: Spread = 0.0
+    integral_nonlinearity: Annotated[Spread, STEPS] = 0.0
     """Largest deviation of every converter from the line through its end points [steps]: a bow, an S or between, drawn
     for each; see `AdcErrors.integral`."""
-    noise: Spread = 0.0
+    noise: Annotated[Spread, STEPS] = 0.0
     """Root mean square of what is drawn anew in every conversion, referred to the input [steps]."""
     columns_per_adc: Annotated[int, Field(ge=1, strict=True)] = 1
     """How many neighbouring columns of a tile take turns at one converter, and share its errors."""
@@ -222,7 +223,7 @@ class LogarithmicAdc(_SteppedAdc):
     """
 
     kind: Literal["logarithmic"] = "logarithmic"
-    decades: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    decades: Annotated[float, Unit("decades"), Field(gt=0, allow_inf_nan=False)] = 2.0
     """Between the smallest magnitude and the full scale."""
 
     def unit(self, signed: bool) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mdls_cosim.analog.codes import Bits, clamp_codes, code_range, straight_through
 from mdls_cosim.config import Config
+from mdls_cosim.quantities import RATIO
 
 FullScale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PulseBits = Annotated[int, Field(ge=1, le=16, strict=True)]
@@ -132,7 +133,7 @@ class _SteppedDac(_AnyDac):
 
     bits: Bits
     """Resolution. Signed inputs share the codes between both signs."""
-    full_scale: FullScale | None = None
+    full_scale: Annotated[FullScale, RATIO] | None = None
     """Activation of the last code, in units of the network; None: the largest one seen in calibration."""
 
     def _coded(self, values: Tensor, full_scale: float, signed: bool, mark: bool) -> _Coded:

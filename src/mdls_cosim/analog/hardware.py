@@ -21,7 +21,7 @@ from mdls_cosim.devices.variability.device_to_device import CONDUCTANCE
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.fidelity import IdealTile, NodalTile, SpiceTile, TileModel
 from mdls_cosim.fidelity.cell_law import cell_law
-from mdls_cosim.quantities import Amplitude, Conductance
+from mdls_cosim.quantities import Amplitude, Conductance, Unit, describe
 from mdls_cosim.surrogates import LinearSurrogate, Surrogate
 from mdls_cosim.tiles import SelectorCell, SubcircuitCell, TileSpec, TransistorCell
 
@@ -79,7 +79,7 @@ class Hardware(Config):
     """Spread, errors and ageing of the cells. Absent: those of the parameter set that the cell names, if it has any
     (`[variability]` of the set), else none; `Variability()` or `{effects = []}`: none in any case. What a configured
     effect cannot change here is an error; effects of a parameter set that cannot act are in `left_out`."""
-    cycles: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    cycles: Annotated[float, Unit("cycles"), Field(ge=0, allow_inf_nan=False)] = 0.0
     """Switching cycles that every cell has behind it (`Endurance`)."""
     attention: Literal["digital", "tiles"] = "digital"
     """Where the two products of attention are computed, Q K^T and A V: on `tiles`, K and V are written to them for
@@ -87,7 +87,7 @@ class Hardware(Config):
     read_noise: Literal["every read", "frozen", "off"] = "every read"
     """When `ReadNoise` is drawn: for every vector, column and conversion anew (to first order, `read_noise.py`); once
     a moment, as other conductances (`Moment.read` redraws it); or never."""
-    weight_clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    weight_clip: Annotated[float, Unit("root mean squares"), Field(gt=0, allow_inf_nan=False)] | None = None
     """Weights beyond this multiple of the layer's root mean square are clipped; None: max |w| is the scale."""
     unmapped_conductance: Conductance | None = None
     """Target of the cells that no weight maps to [S]; None: the lowest of the range."""
@@ -137,6 +137,12 @@ class Hardware(Config):
         if isinstance(tile, TileSpec):
             return tile.as_dict()
         return {"surrogate": type(tile).__name__, "spec": tile.spec.as_dict()}
+
+    def extra_description(self) -> dict[str, Any]:
+        """A surrogate as the tile that it stands for."""
+        if isinstance(self.tile, TileSpec):
+            return {}
+        return {"tile": {"surrogate": type(self.tile).__name__, **describe(self.spec)}}
 
     @property
     def spec(self) -> TileSpec:

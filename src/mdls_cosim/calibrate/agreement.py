@@ -11,7 +11,7 @@ from pydantic import Field
 from mdls_cosim.calibrate.branches import quarters
 from mdls_cosim.calibrate.measurement import Loop
 from mdls_cosim.config import Config
-from mdls_cosim.quantities import Current, Quantity, Voltage
+from mdls_cosim.quantities import SHARE, Current, Quantity, Voltage
 
 SignedConductance = Annotated[float, Quantity("siemens")]
 """Below zero where a capacitor across the device carries more than the device."""
@@ -52,11 +52,11 @@ class Branch(Config):
     points: int
     rms_current: Current
     """Of the measured current [A]."""
-    error: Share
+    error: Annotated[Share, SHARE]
     """RMS of modelled less measured current over `rms_current`."""
-    error_out: Share | None = None
+    error_out: Annotated[Share, SHARE] | None = None
     """The same of the sweep away from 0 V, relative to its own RMS current."""
-    error_back: Share | None = None
+    error_back: Annotated[Share, SHARE] | None = None
     """The same of the sweep back to 0 V."""
     reference_voltage: Voltage
     """Voltage over the device at which the states are compared [V]."""

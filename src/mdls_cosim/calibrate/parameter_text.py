@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
+from mdls_cosim import quantities
 from mdls_cosim.config import Config
 from mdls_cosim.errors import InputError
 from mdls_cosim.quantities import Quantity, format_quantity, parse_quantity
@@ -40,11 +41,8 @@ def config_table(config: Config) -> dict[str, Any]:
 
 def unit_of(config: Config, name: str) -> str | None:
     """The unit of the quantity in the field `name`, as its annotation has it; None for a plain number or no number."""
-    field = type(config).model_fields.get(name)
-    if field is None:
-        return None
-    unit = next((mark.unit for mark in field.metadata if isinstance(mark, Quantity)), None)
-    return unit or _unit_within(field.annotation)
+    unit = quantities.unit_of(type(config), name)
+    return unit.unit if isinstance(unit, Quantity) else None
 
 
 def symbol_of(unit: str) -> str:
@@ -69,15 +67,6 @@ def _told(value: Any, unit: str | None) -> Any:
     if isinstance(value, float | int) and not isinstance(value, bool) and unit is not None:
         return quantity_text(float(value), unit)
     return value
-
-
-def _unit_within(annotation: Any) -> str | None:
-    """The unit of the quantity inside of an annotation such as tuple[Conductance, ...] or Conductance | None."""
-    if get_origin(annotation) is Annotated:
-        for mark in get_args(annotation)[1:]:
-            if isinstance(mark, Quantity):
-                return mark.unit
-    return next((unit for part in get_args(annotation) if (unit := _unit_within(part)) is not None), None)
 
 
 def _plain(number: str) -> str:

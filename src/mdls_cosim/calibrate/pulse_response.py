@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from mdls_cosim.config import Config
-from mdls_cosim.quantities import Conductance
+from mdls_cosim.quantities import RATIO, SHARE, Conductance
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -21,11 +21,11 @@ class PulseLaw(Config):
     line. It leaves out any dependence on the pulse's height and width, and on the time between pulses.
     """
 
-    coefficients: tuple[float, ...] = Field(min_length=1)
+    coefficients: Annotated[tuple[float, ...], RATIO] = Field(min_length=1)
     """c0, c1, ... [share of the range a pulse]."""
-    spread: Share = 0.0
+    spread: Annotated[Share, SHARE] = 0.0
     """Standard deviation of one pulse's step [share of the range]: independent from pulse to pulse."""
-    ramp_spread: Share = 0.0
+    ramp_spread: Annotated[Share, SHARE] = 0.0
     """Standard deviation, from ramp to ramp, of a factor on all steps of a ramp."""
 
     def step(self, share: np.ndarray) -> np.ndarray:
@@ -44,5 +44,5 @@ class PulseResponse(Config):
     """Of pulses that raise the conductance."""
     lowering: PulseLaw | None = None
     """Of pulses that lower it."""
-    read_noise: Share = 0.0
+    read_noise: Annotated[Share, SHARE] = 0.0
     """Standard deviation of one reading [share of the range]."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.stats import chi2, f
 
 from mdls_cosim.config import Config
+from mdls_cosim.quantities import RATIO, UNIT_OF_ITS_OWN, Unit, number_text
 
 LEVEL = 0.95
 """Of the intervals, and of the test whether there is a spread."""
@@ -24,10 +25,10 @@ Share = Annotated[float, Field(ge=0)]
 class Spread(Config):
     """A standard deviation: of the factor (normal) or of its logarithm (lognormal)."""
 
-    sigma: Share
-    low: Share
+    sigma: Annotated[Share, RATIO]
+    low: Annotated[Share, RATIO]
     """End of the 95 % interval."""
-    high: Share
+    high: Annotated[Share, RATIO]
     """End of the 95 % interval."""
     count: Annotated[int, Field(ge=2)]
     """Devices, or cycles of all devices."""
@@ -39,13 +40,17 @@ class ParameterSpread(Config):
     """The distribution of a parameter over devices and cycles."""
 
     family: Literal["normal", "lognormal"]
-    center: float
+    center: Annotated[float, UNIT_OF_ITS_OWN]
     """Mean (normal) or median (lognormal), SI."""
     unit: str = ""
     device_to_device: Spread | None = None
     """None: one device."""
     cycle_to_cycle: Spread | None = None
     """None: no device with several cycles."""
+
+    def extra_description(self) -> dict[str, Any]:
+        """The center with the unit of the parameter."""
+        return {"center": number_text(self.center, Unit(self.unit)), "unit": ""}
 
 
 def family_of(means: Sequence[float], usual: Literal["normal", "lognormal"]) -> Literal["normal", "lognormal"] | None:

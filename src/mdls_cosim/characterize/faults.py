@@ -29,7 +29,7 @@ from mdls_cosim.characterize.patterns import INPUT_CLASSES, InputClass, draw_con
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
 from mdls_cosim.errors import InputError
-from mdls_cosim.quantities import Amplitude, PositiveResistance
+from mdls_cosim.quantities import SHARE, Amplitude, PositiveResistance
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import LineFaults, TileSpec
 
@@ -46,7 +46,7 @@ class FaultsPlan(Experiment):
     """Largest row voltage of either sign [V]."""
     kinds: Annotated[tuple[FaultKind, ...], Field(min_length=1)] = FAULT_KINDS
     """Kinds of faults, each alone."""
-    cells: Annotated[float, Field(gt=0, le=1)] = 0.05
+    cells: Annotated[float, SHARE, Field(gt=0, le=1)] = 0.05
     """Share of cells that are stuck (at least one)."""
     lines: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     """Lines broken, or pairs bridged."""

@@ -31,7 +31,7 @@ from mdls_cosim.characterize.transients import (
 )
 from mdls_cosim.dataset import Array
 from mdls_cosim.errors import InputError
-from mdls_cosim.quantities import Amplitude, Duration
+from mdls_cosim.quantities import RATIO, Amplitude, Duration
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import TileSpec, tile_deck
 
@@ -52,7 +52,7 @@ class PulsePlan(Experiment):
     """Of either kind in a train."""
     cycles: Annotated[int, Field(ge=1, le=1_000)] = 1
     """Repetitions of each train."""
-    spread: Annotated[float, Field(ge=0, le=3)] = 0.0
+    spread: Annotated[float, RATIO, Field(ge=0, le=3)] = 0.0
     """Cycle-to-cycle spread: sigma of the logarithm of the device's speed."""
 
     def make_points(self, tile: TileSpec, span: Span, seed: int) -> list[Point]:

@@ -31,7 +31,7 @@ from mdls_cosim.characterize.circuits import solve
 from mdls_cosim.characterize.experiment import Experiment, Found, Span
 from mdls_cosim.characterize.point import Point, Results
 from mdls_cosim.dataset import Array
-from mdls_cosim.quantities import Amplitude
+from mdls_cosim.quantities import SHARE, Amplitude
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import ColumnEnd, Ends, RowEnd, TileSpec, gate_voltage
 
@@ -54,7 +54,7 @@ class SneakPlan(Experiment):
     """Of the selected row [V]."""
     schemes: Annotated[tuple[Scheme, ...], Field(min_length=1)] = SCHEMES
     """Bias schemes."""
-    limit: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    limit: Annotated[float, SHARE, Field(gt=0, lt=1)] = 0.1
     """The margin that counts as readable."""
     largest: Annotated[int, Field(ge=0, le=1024, strict=True)] = 0
     """Search for the largest readable square array up to so many lines; 0: no search."""

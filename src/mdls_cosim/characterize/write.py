@@ -35,7 +35,7 @@ from mdls_cosim.characterize.transients import (
     states_at,
 )
 from mdls_cosim.dataset import Array
-from mdls_cosim.quantities import Amplitude, Duration
+from mdls_cosim.quantities import SHARE, Amplitude, Duration
 from mdls_cosim.spice import Engine
 from mdls_cosim.tiles import TileSpec, tile_deck
 
@@ -52,13 +52,13 @@ class WritePlan(Experiment):
     """Size of the first pulse that raises the conductance [V]."""
     lowering: Amplitude
     """Size of the first pulse that lowers it [V]."""
-    step: Annotated[float, Field(ge=0, le=1)] = 0.02
+    step: Annotated[float, SHARE, Field(ge=0, le=1)] = 0.02
     """Growth of the size with every further pulse of one polarity, as a share of the first."""
-    back_off: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    back_off: Annotated[float, SHARE, Field(ge=0, lt=1)] = 0.05
     """Shrinking of the first sizes with every reversal of polarity."""
     width: Duration = 100e-9
     """Time at full voltage [s]."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    tolerance: Annotated[float, SHARE, Field(gt=0, lt=1)] = 0.02
     """Accepted distance from the target, as a share of the conductance range."""
     pulses: Annotated[int, Field(ge=1, le=10_000)] = 100
     """At most so many."""

@@ -248,6 +248,10 @@ class Device(Config, ABC):
             object.__setattr__(device, _ORIGIN, origin)
         return device
 
+    def extra_description(self) -> dict[str, Any]:
+        """The name of the parameter set that the device was made of."""
+        return {} if self.origin is None else {"parameter set": self.origin.name}
+
     @model_serializer(mode="wrap")
     def _write_origin(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written = handler(self)

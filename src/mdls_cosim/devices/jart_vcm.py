@@ -19,7 +19,7 @@ from mdls_cosim.devices.schottky import (
     tunnelling_temperature,
 )
 from mdls_cosim.errors import ConfigError, InputError
-from mdls_cosim.quantities import Amplitude, Frequency, Length, PositiveResistance, Quantity, Resistance
+from mdls_cosim.quantities import RATIO, Amplitude, Frequency, Length, PositiveResistance, Quantity, Resistance
 
 Concentration = Annotated[float, Quantity("1/m^3", gt=0)]
 ThermalResistance = Annotated[float, Quantity("K/W", gt=0)]
@@ -77,9 +77,9 @@ class JartVcm(DynamicDevice):
     """
 
     model: Literal["jart_vcm"] = "jart_vcm"
-    permittivity: Annotated[float, Field(gt=0)] = 17.0
+    permittivity: Annotated[float, RATIO, Field(gt=0)] = 17.0
     """eps, relative, static."""
-    image_permittivity: Annotated[float, Field(gt=0)] = 5.5
+    image_permittivity: Annotated[float, RATIO, Field(gt=0)] = 5.5
     """eps_phiB, relative, of the image force."""
     barrier: Amplitude = 0.18
     """phi_Bn0 [V]."""
@@ -103,7 +103,7 @@ class JartVcm(DynamicDevice):
     """dW [J], in text "1.35 eV": the barrier of a hop."""
     thermal_resistance: ThermalResistance = 1.572e7
     """R_th [K/W], at the nominal radius."""
-    reset_heating: Annotated[float, Field(gt=0)] = 0.27
+    reset_heating: Annotated[float, RATIO, Field(gt=0)] = 0.27
     """s_th: share of R_th that holds for V > 0."""
     filament_radius: Length = 45e-9
     """r [m]."""

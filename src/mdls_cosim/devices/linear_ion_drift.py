@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice
 from mdls_cosim.devices.windows import biolek, joglekar, prodromakis
-from mdls_cosim.quantities import Length, PositiveResistance, Quantity
+from mdls_cosim.quantities import RATIO, Length, PositiveResistance, Quantity
 
 Mobility = Annotated[float, Quantity("meter**2/volt/second", gt=0)]
 
@@ -42,7 +42,7 @@ class LinearIonDrift(DynamicDevice):
     """f."""
     window_exponent: Annotated[int, Field(ge=1, le=20, strict=True)] = 1
     """p."""
-    window_height: Annotated[float, Field(gt=0, le=100)] = 1.0
+    window_height: Annotated[float, RATIO, Field(gt=0, le=100)] = 1.0
     """j, of Prodromakis' window alone."""
 
     spice_model: ClassVar[str] = "linear_ion_drift"

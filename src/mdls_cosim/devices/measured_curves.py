@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, arrays, namespace
 from mdls_cosim.devices.bounded import bounded_exp
 from mdls_cosim.errors import ConfigError, NotAvailable
+from mdls_cosim.quantities import Unit
 
 Curve = Annotated[tuple[float, ...], Field(min_length=2)]
 
@@ -35,11 +36,11 @@ class MeasuredCurves(Device):
     """
 
     model: Literal["measured_curves"] = "measured_curves"
-    conductances: Curve
+    conductances: Annotated[Curve, Unit("siemens")]
     """G of each curve, rising [S]."""
-    voltages: Annotated[tuple[float, ...], Field(min_length=6)]
+    voltages: Annotated[tuple[float, ...], Unit("volt"), Field(min_length=6)]
     """Of the points, rising [V]."""
-    currents: Annotated[tuple[Curve, ...], Field(min_length=2)]
+    currents: Annotated[tuple[Curve, ...], Unit("ampere"), Field(min_length=2)]
     """Of each curve at each of the voltages [A]."""
 
     spice_model: ClassVar[str] = "measured_curves"

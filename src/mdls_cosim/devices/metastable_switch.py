@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, namespace
 from mdls_cosim.devices.bounded import between_ends, bounded_exp, bounded_expm1
-from mdls_cosim.quantities import Amplitude, Duration, InverseVoltage, PositiveResistance, Quantity
+from mdls_cosim.quantities import RATIO, Amplitude, Duration, InverseVoltage, PositiveResistance, Quantity
 
 DiodeCurrent = Annotated[float, Quantity("ampere", ge=0)]
 
@@ -40,7 +40,7 @@ class MetastableSwitch(DynamicDevice):
     """t_c [s]: of the motion far beyond a threshold."""
     slope_voltage: Amplitude = 0.025852
     """V_T [V] at 300 K: the width of the thresholds, k T/q of an ideal barrier."""
-    memory_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    memory_share: Annotated[float, RATIO, Field(gt=0, le=1)] = 1.0
     """phi: the switches' share of the current; the rest are two diodes, front to back, without memory."""
     forward_current: DiodeCurrent = 0.0
     """a_f [A]."""

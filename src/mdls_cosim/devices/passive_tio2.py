@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, Device, namespace
 from mdls_cosim.devices.variability import DeviceToDevice, PolynomialSpread, Variability
 from mdls_cosim.errors import DomainError
-from mdls_cosim.quantities import Quantity
+from mdls_cosim.quantities import RATIO, Quantity
 
 SignedConductance = Annotated[float, Quantity("siemens")]
 PositiveConductance = Annotated[float, Quantity("siemens", gt=0)]
@@ -42,7 +42,7 @@ class PassiveTio2(Device):
     """Largest G [S]."""
     linear_offset: SignedConductance = -2.58e-6
     """a0 [S]."""
-    linear_slope: Annotated[float, Field(gt=0)] = 0.977
+    linear_slope: Annotated[float, RATIO, Field(gt=0)] = 0.977
     """a1."""
     linear_warming: Annotated[float, Quantity("siemens/kelvin")] = 1.166e-7
     """a2 [S/K]."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mdls_cosim.devices.base import BOLTZMANN, ROOM_TEMPERATURE, Array, DynamicDevice, exp, log, namespace
 from mdls_cosim.devices.bounded import bounded_exp, bounded_sinh
 from mdls_cosim.devices.constants import ELEMENTARY_CHARGE
-from mdls_cosim.quantities import Amplitude, Duration, Length, PositiveCurrent, Quantity, Temperature
+from mdls_cosim.quantities import RATIO, Amplitude, Duration, Length, PositiveCurrent, Quantity, Temperature
 
 Enhancement = Annotated[float, Field(ge=0, le=1e3)]
 
@@ -54,17 +54,17 @@ class StanfordPku(DynamicDevice):
     """a_0 [m]."""
     oxide_thickness: Length = 12e-9
     """t_ox [m]."""
-    set_enhancement: Enhancement = 16.0
+    set_enhancement: Annotated[Enhancement, RATIO] = 16.0
     """gamma_0 for V > 0: local field over V/t_ox at no gap."""
-    reset_enhancement: Enhancement = 16.0
+    reset_enhancement: Annotated[Enhancement, RATIO] = 16.0
     """gamma_0 for V < 0."""
-    gap_coefficient: Annotated[float, Field(ge=0)] = 0.8
+    gap_coefficient: Annotated[float, RATIO, Field(ge=0)] = 0.8
     """beta: how much of gamma a gap of 1 nm takes away."""
     least_field: Annotated[float, Quantity("V/m", ge=0)] = 1.4e9
     """F_min [V/m]: no motion below this local field."""
     field_width: Annotated[float, Quantity("V/m", gt=0)] = 5e6
     """w [V/m]: over which F_min acts."""
-    bound_width: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    bound_width: Annotated[float, RATIO, Field(gt=0, le=0.5)] = 0.01
     """d_w: share of the gap's range over which it comes to rest at its bounds."""
     thermal_resistance: Annotated[float, Quantity("K/W", ge=0)] = 2.1e3
     """R_th [K/W]."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices.base import Array, namespace
-from mdls_cosim.quantities import Amplitude, Length, RootVoltage, Transconductance, Voltage
+from mdls_cosim.quantities import Amplitude, Length, RootVoltage, Transconductance, Unit, Voltage
 
 
 class Nmos(Config):
@@ -35,7 +35,7 @@ class Nmos(Config):
     """gamma [V^0.5]; 0: none."""
     surface_potential: Amplitude = 0.6
     """phi [V]."""
-    channel_modulation: Annotated[float, Field(ge=0, le=10)] = 0.0
+    channel_modulation: Annotated[float, Unit("1/volt"), Field(ge=0, le=10)] = 0.0
     """lambda [1/V]."""
 
     spice_model: ClassVar[str] = "nmos1"

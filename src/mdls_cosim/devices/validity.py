@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import model_validator
 
 from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError, DomainWarning
-from mdls_cosim.quantities import Conductance, Current, Temperature, Time, Voltage, format_quantity
+from mdls_cosim.quantities import SHARE, Conductance, Current, Temperature, Time, Voltage, format_quantity
 
 Quantity = Literal["voltage", "current", "time", "temperature", "conductance"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -82,9 +82,9 @@ class ParameterOrigin(Config):
     """DOI, or the measurement."""
     file_hash: str = ""
     """sha256 of the file."""
-    error: float | None = None
+    error: Annotated[float, SHARE] | None = None
     """Of the calibration on what was fitted, a share; see `error_meaning`."""
-    held_out_error: float | None = None
+    held_out_error: Annotated[float, SHARE] | None = None
     """The same on what was held out."""
     error_meaning: str = ""
     """What the error is of and relative to."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, log, namespace
 from mdls_cosim.devices.bounded import EXPONENT_LIMIT, chosen
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import PositiveResistance, Rate, Voltage
+from mdls_cosim.quantities import RATIO, PositiveResistance, Rate, Voltage
 
 Exponent = Annotated[float, Field(ge=1, le=20)]
 
@@ -42,9 +42,9 @@ class Vteam(DynamicDevice):
     """r_on [1/s]: the speed at V = 2 V_on, window aside."""
     off_rate: Rate = 0.091 / 3e-9
     """r_off [1/s]: the speed at V = 2 V_off, window aside."""
-    on_exponent: Exponent = 4.0
+    on_exponent: Annotated[Exponent, RATIO] = 4.0
     """a_on."""
-    off_exponent: Exponent = 4.0
+    off_exponent: Annotated[Exponent, RATIO] = 4.0
     """a_off."""
     window_exponent: Annotated[int, Field(ge=1, le=20, strict=True)] = 1
     """p of the window."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mdls_cosim.devices.base import ROOM_TEMPERATURE, Array, DynamicDevice, exp, namespace
 from mdls_cosim.devices.bounded import bounded_exp, bounded_expm1, bounded_sinh, chosen
-from mdls_cosim.quantities import Amplitude, InverseVoltage, PositiveCurrent, Rate
+from mdls_cosim.quantities import RATIO, Amplitude, InverseVoltage, PositiveCurrent, Rate
 
 Onset = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, le=50)]
@@ -46,13 +46,13 @@ class Yakopcic(DynamicDevice):
     """A_p [1/s]."""
     negative_rate: Rate = 1.0
     """A_n [1/s]."""
-    positive_onset: Onset = 0.9
+    positive_onset: Annotated[Onset, RATIO] = 0.9
     """x_p: rising above it slows down."""
-    negative_onset: Onset = 0.7
+    negative_onset: Annotated[Onset, RATIO] = 0.7
     """x_n: falling below 1 - x_n slows down."""
-    positive_decay: Decay = 3.0
+    positive_decay: Annotated[Decay, RATIO] = 3.0
     """alpha_p."""
-    negative_decay: Decay = 8.0
+    negative_decay: Annotated[Decay, RATIO] = 8.0
     """alpha_n."""
     polarity: Literal[1, -1] = 1
     """eta: the sign of the voltage that raises x."""

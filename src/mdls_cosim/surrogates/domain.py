@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError, DomainError, DomainWarning
-from mdls_cosim.quantities import Amplitude, Conductance, Temperature
+from mdls_cosim.quantities import SHARE, Amplitude, Conductance, Temperature
 from mdls_cosim.tiles.spec import LineCount
 
 Error = Annotated[float, Field(ge=0)]
@@ -95,11 +95,11 @@ class Guarded:
 class HeldOutError(Config):
     """Error on ngspice data that the fit never saw, relative to the RMS current."""
 
-    rms: Error
+    rms: Annotated[Error, SHARE]
     """RMS error over all held-out reads."""
-    p99: Error
+    p99: Annotated[Error, SHARE]
     """99th percentile of the absolute error."""
-    classes: Annotated[dict[str, Error], Field(min_length=1)]
+    classes: Annotated[dict[str, Error], SHARE, Field(min_length=1)]
     """RMS error by class, `conductance class / input class`, relative to the RMS current of that class."""
-    bound: Error
+    bound: Annotated[Error, SHARE]
     """What a fresh draw of any class may show at most: twice the worst class, as classes are small samples."""

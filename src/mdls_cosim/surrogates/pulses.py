@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from mdls_cosim import store
 from mdls_cosim.config import Config
 from mdls_cosim.errors import ConfigError, InputError, StoreError
 from mdls_cosim.provenance import Provenance, content_hash
-from mdls_cosim.quantities import Amplitude, Conductance, Duration
+from mdls_cosim.quantities import SHARE, Amplitude, Conductance, Duration
 from mdls_cosim.store import Array
 from mdls_cosim.surrogates.domain import Error, Guarded, check_rising
 from mdls_cosim.surrogates.pulse_rates import Clock, Rates
@@ -69,11 +69,11 @@ class PulseDomain(Config):
 class PulseError(Config):
     """Errors on trains that the fit never saw, relative to the range of the conductances."""
 
-    train: Error
+    train: Annotated[Error, SHARE]
     """RMS after every pulse of a train, each computed from the one before, the first from the start."""
-    worst: Error
+    worst: Annotated[Error, SHARE]
     """The largest of those."""
-    step: Error
+    step: Annotated[Error, SHARE]
     """RMS of a single pulse from where the device really was."""
     held_out: str
     """Which trains were held out: raising amplitudes (lowering ones likewise), and widths."""

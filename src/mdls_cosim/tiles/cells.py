@@ -23,7 +23,7 @@ from mdls_cosim.devices import (
     Selector,
 )
 from mdls_cosim.errors import ConfigError, DeckError
-from mdls_cosim.quantities import Voltage
+from mdls_cosim.quantities import UNIT_OF_ITS_OWN, Unit, Voltage, number_text
 from mdls_cosim.spice.library import definitions
 from mdls_cosim.spice.netlist import LONGEST_NAME, headers
 from mdls_cosim.text_files import MEGABYTE, read_bytes, read_text_file
@@ -96,9 +96,9 @@ class StateDeclaration(_Shorter):
     """What the number is."""
     of: Literal["cell", "part"] = "cell"
     """What has that conductance or resistance: the cell, as is measured before a campaign, or one part of it."""
-    lowest: float = 0.0
+    lowest: Annotated[float, UNIT_OF_ITS_OWN] = 0.0
     """One end of the range of a "state"."""
-    highest: float = 1.0
+    highest: Annotated[float, UNIT_OF_ITS_OWN] = 1.0
     """The other end."""
     raised_by: Literal["positive", "negative"] = "positive"
     """Which voltage, row line above column line or below, raises the conductance of a cell with a pin "state"."""
@@ -111,11 +111,18 @@ class StateDeclaration(_Shorter):
             raise ConfigError("an impossible range", where="highest", value=self.highest, limit=f"above {self.lowest}")
         return self
 
+    def extra_description(self) -> dict[str, Any]:
+        """The range of a "state": in volts of its pin, or in the unit of its parameter; no other quantity has one."""
+        if self.quantity != "state":
+            return {"lowest": "", "highest": ""}
+        unit = Unit("volt") if self.parameter is None else UNIT_OF_ITS_OWN
+        return {name: number_text(getattr(self, name), unit) for name in ("lowest", "highest")}
+
 
 class SecondState(Config):
     """A second state of a user's subcircuit, at its pin "second_state": a temperature, a second filament's gap."""
 
-    value: float
+    value: Annotated[float, Unit("volt")]
     """Of every cell when it is programmed [V at the pin]: held in reads, and where transients start."""
 
 
@@ -152,13 +159,13 @@ class SubcircuitCell(_Shorter):
     model: Literal["subcircuit"] = "subcircuit"
     subcircuit: str
     """Name of the .subckt."""
-    text: str
+    text: str = Field(repr=False)
     """The whole file."""
     pins: Annotated[tuple[Pin, ...], Field(min_length=2)] = ("row", "column")
     """What each pin connects to."""
     state: StateDeclaration
     """How it is programmed."""
-    parameters: dict[str, float] = Field(default_factory=dict)
+    parameters: Annotated[dict[str, float], UNIT_OF_ITS_OWN] = Field(default_factory=dict)
     """Other instance parameters."""
     gate_voltage: Voltage | None = None
     """Of the gate line of a selected row [V], for a pin "gate"; absent: 1.8 V."""

@@ -12,6 +12,7 @@ from mdls_cosim.config import Config
 from mdls_cosim.devices import ROOM_TEMPERATURE, Device, Ohmic
 from mdls_cosim.errors import ConfigError, InputError
 from mdls_cosim.quantities import (
+    RATIO,
     Capacitance,
     Frequency,
     LineResistance,
@@ -44,7 +45,7 @@ class TransimpedanceAmplifier(Config):
 
     feedback_resistance: PositiveResistance = 10e3
     """R_f [ohm]."""
-    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e4
+    gain: Annotated[float, RATIO, Field(gt=0, allow_inf_nan=False)] = 1e4
     """A, at rest."""
     gain_bandwidth: Frequency = 100e6
     """GBW [Hz]."""

@@ -14,7 +14,7 @@ from mdls_cosim.config import Config
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import ConfigError, InputError
-from mdls_cosim.quantities import Quantity
+from mdls_cosim.quantities import RATIO, Quantity, Unit
 
 Factor = Annotated[float, Field(gt=0)]
 SignedConductance = Annotated[float, Quantity("siemens")]
@@ -28,9 +28,9 @@ class Normal(Config):
     """
 
     kind: Literal["normal"] = "normal"
-    sigma: Annotated[float, Field(ge=0)]
+    sigma: Annotated[float, RATIO, Field(ge=0)]
     """Standard deviation of the factor, truncation aside."""
-    truncation: Annotated[float, Field(gt=0, le=8)] = 4.0
+    truncation: Annotated[float, Unit("sigma"), Field(gt=0, le=8)] = 4.0
     """In standard deviations."""
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class Lognormal(Config):
     """A factor e^(sigma n), n standard normal: median 1, mean e^(sigma^2/2)."""
 
     kind: Literal["lognormal"] = "lognormal"
-    sigma: Annotated[float, Field(ge=0, le=10)]
+    sigma: Annotated[float, RATIO, Field(ge=0, le=10)]
     """Standard deviation of the factor's logarithm."""
 
     def factors(self, randomness: Randomness, shape: tuple[int, ...]) -> np.ndarray:
@@ -67,7 +67,7 @@ class Samples(Config):
     """A factor drawn from measured ones, each as likely as the other, with replacement."""
 
     kind: Literal["samples"] = "samples"
-    values: Annotated[tuple[Factor, ...], Field(min_length=1)]
+    values: Annotated[tuple[Factor, ...], RATIO, Field(min_length=1)]
     """Factors of the nominal value."""
 
     @classmethod

@@ -14,16 +14,16 @@ from mdls_cosim.devices.variability.distributions import PositiveConductance
 from mdls_cosim.devices.variability.effect import Reading, ReadingEffect, acceleration
 from mdls_cosim.devices.variability.randomness import Randomness, moved
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import Duration, Energy
+from mdls_cosim.quantities import RATIO, Duration, Energy
 
 
 class LogExponent(Config):
     """A number that follows the logarithm of the conductance, within bounds: clip(slope ln(G/scale) + offset)."""
 
-    slope: float
-    offset: float
-    lowest: float
-    highest: float
+    slope: Annotated[float, RATIO]
+    offset: Annotated[float, RATIO]
+    lowest: Annotated[float, RATIO]
+    highest: Annotated[float, RATIO]
     scale: PositiveConductance
     """[S]."""
 
@@ -52,9 +52,9 @@ class Drift(ReadingEffect):
     """
 
     effect: Literal["drift"] = "drift"
-    exponent: float | LogExponent
+    exponent: Annotated[float, RATIO] | LogExponent
     """Mean of nu."""
-    exponent_spread: Annotated[float, Field(ge=0)] | LogExponent = 0.0
+    exponent_spread: Annotated[float, RATIO, Field(ge=0)] | LogExponent = 0.0
     """Standard deviation of nu between devices."""
     start_time: Duration = 1.0
     """t_0 [s]: when the conductance is what was programmed."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect, counted
 from mdls_cosim.devices.variability.randomness import Randomness, moved
+from mdls_cosim.quantities import RATIO, Unit
 
 
 class Endurance(ProgrammingEffect):
@@ -27,15 +28,15 @@ class Endurance(ProgrammingEffect):
     """
 
     effect: Literal["endurance"] = "endurance"
-    closing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    closing: Annotated[float, RATIO, Field(ge=0, le=1)] = 0.0
     """Part of the window that is lost in a decade of cycles."""
-    onset: Annotated[float, Field(gt=0)] = 1e3
+    onset: Annotated[float, Unit("cycles"), Field(gt=0)] = 1e3
     """Cycles from which on it closes."""
-    centre: Annotated[float, Field(ge=0, le=1)] = 0.5
+    centre: Annotated[float, RATIO, Field(ge=0, le=1)] = 0.5
     """Where it closes to: 0 the lowest conductance, 1 the highest."""
-    lifetime: Annotated[float, Field(gt=0)] | None = None
+    lifetime: Annotated[float, Unit("cycles"), Field(gt=0)] | None = None
     """Cycles after which 63 % of the cells have failed; None: none ever does."""
-    shape: Annotated[float, Field(gt=0, le=50)] = 2.0
+    shape: Annotated[float, RATIO, Field(gt=0, le=50)] = 2.0
     """Weibull's slope: above 1 the cells wear out, below they fail early."""
     fails: Literal["on", "off"] = "on"
     """At which end of the span a failed cell stays."""

@@ -15,7 +15,7 @@ from mdls_cosim.devices.variability.effect import Reading, ReadingEffect
 from mdls_cosim.devices.variability.population import Cells
 from mdls_cosim.devices.variability.randomness import Randomness
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import Duration, Voltage
+from mdls_cosim.quantities import Duration, Unit, Voltage
 
 _TOLERANCE = 1e-8
 """Of each step of the integration, relative to the state: near an end a conductance may follow its state steeply."""
@@ -111,7 +111,7 @@ class ReadDisturb(OwnMotion):
     """
 
     effect: Literal["read_disturb"] = "read_disturb"
-    reads: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    reads: Annotated[float, Unit("reads"), Field(ge=0, allow_inf_nan=False)]
     """Reads since the programming."""
     read_time: Duration
     """Length of one [s]."""

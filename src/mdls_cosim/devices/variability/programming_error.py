@@ -11,7 +11,7 @@ from mdls_cosim.devices.variability.distributions import PositiveConductance, Si
 from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect
 from mdls_cosim.devices.variability.randomness import Randomness, moved
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import Conductance
+from mdls_cosim.quantities import SHARE, Conductance
 
 
 class ProgrammingError(ProgrammingEffect):
@@ -25,7 +25,7 @@ class ProgrammingError(ProgrammingEffect):
     """
 
     effect: Literal["programming_error"] = "programming_error"
-    relative: Annotated[float, Field(ge=0, le=10)] = 0.0
+    relative: Annotated[float, SHARE, Field(ge=0, le=10)] = 0.0
     """Standard deviation as a part of the target."""
     absolute: Conductance = 0.0
     """Standard deviation that does not depend on the target [S]."""

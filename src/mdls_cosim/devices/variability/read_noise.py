@@ -13,7 +13,7 @@ from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.distributions import PositiveConductance
 from mdls_cosim.devices.variability.effect import Reading, ReadingEffect
 from mdls_cosim.devices.variability.randomness import Randomness, moved
-from mdls_cosim.quantities import Conductance, Duration
+from mdls_cosim.quantities import RATIO, SHARE, Conductance, Duration
 
 
 class Flicker(Config):
@@ -24,9 +24,9 @@ class Flicker(Config):
     G_0 is the conductance right after programming. Nandakumar et al., 10.1109/ICECS46596.2019.8964852.
     """
 
-    strength: Annotated[float, Field(ge=0)]
-    exponent: Annotated[float, Field(ge=-4, le=4)] = 0.0
-    highest: Annotated[float, Field(gt=0)] = 1.0
+    strength: Annotated[float, RATIO, Field(ge=0)]
+    exponent: Annotated[float, RATIO, Field(ge=-4, le=4)] = 0.0
+    highest: Annotated[float, RATIO, Field(gt=0)] = 1.0
     scale: PositiveConductance = 1e-6
     """[S]."""
     read_time: Duration = 250e-9
@@ -53,7 +53,7 @@ class ReadNoise(ReadingEffect):
     """
 
     effect: Literal["read_noise"] = "read_noise"
-    relative: Annotated[float, Field(ge=0, le=10)] = 0.0
+    relative: Annotated[float, SHARE, Field(ge=0, le=10)] = 0.0
     """Standard deviation as a part of the conductance."""
     absolute: Conductance = 0.0
     """Standard deviation that does not depend on it [S]."""

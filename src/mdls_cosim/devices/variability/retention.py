@@ -11,7 +11,7 @@ from pydantic import Field
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.effect import Reading, ReadingEffect, acceleration
 from mdls_cosim.devices.variability.randomness import Randomness, moved
-from mdls_cosim.quantities import Conductance, Duration, Energy
+from mdls_cosim.quantities import RATIO, Conductance, Duration, Energy
 
 
 class Retention(ReadingEffect):
@@ -27,13 +27,13 @@ class Retention(ReadingEffect):
     effect: Literal["retention"] = "retention"
     time_constant: Duration
     """[s] at 300 K: the median device's."""
-    stretching: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stretching: Annotated[float, RATIO, Field(gt=0, le=1)] = 1.0
     """beta; 1: a plain exponential."""
     level: Conductance | None = None
     """G_level [S]; None: the lowest of the span."""
     activation_energy: Energy = 0.0
     """E_a [J], in text "1.1 eV"."""
-    spread: Annotated[float, Field(ge=0, le=10)] = 0.0
+    spread: Annotated[float, RATIO, Field(ge=0, le=10)] = 0.0
     """Of ln tau between devices."""
 
     stage: ClassVar[int] = 7

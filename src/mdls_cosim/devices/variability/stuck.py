@@ -11,7 +11,7 @@ from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.effect import Outcome, Programming, ProgrammingEffect, counted
 from mdls_cosim.devices.variability.randomness import Randomness, moved
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import Conductance
+from mdls_cosim.quantities import SHARE, Conductance
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -24,9 +24,9 @@ class Stuck(ProgrammingEffect):
     """
 
     effect: Literal["stuck"] = "stuck"
-    on: Share = 0.0
+    on: Annotated[Share, SHARE] = 0.0
     """Share of cells stuck at `on_conductance`."""
-    off: Share = 0.0
+    off: Annotated[Share, SHARE] = 0.0
     """Share of cells stuck at `off_conductance`."""
     on_conductance: Conductance | None = None
     """[S]; None: the highest of the span."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from mdls_cosim.devices.base import Array
 from mdls_cosim.devices.variability.effect import Reading, ReadingEffect, acceleration
 from mdls_cosim.devices.variability.randomness import Randomness, moved
-from mdls_cosim.quantities import Duration, Energy
+from mdls_cosim.quantities import RATIO, SHARE, Duration, Energy
 
 UINT = np.uint64
 CHUNK = 1 << 15
@@ -31,17 +31,17 @@ class RandomTelegraphNoise(ReadingEffect):
     """
 
     effect: Literal["telegraph"] = "telegraph"
-    amplitude: Annotated[float, Field(gt=0, le=1)]
+    amplitude: Annotated[float, SHARE, Field(gt=0, le=1)]
     """a: part of the conductance that a full trap takes away; the median device's."""
     capture_time: Duration
     """t_c [s] at 300 K; the median device's."""
     emission_time: Duration
     """t_e [s] at 300 K; the median device's."""
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    share: Annotated[float, SHARE, Field(gt=0, le=1)] = 1.0
     """Of the cells that have such a trap."""
-    amplitude_spread: Annotated[float, Field(ge=0, le=3)] = 0.0
+    amplitude_spread: Annotated[float, RATIO, Field(ge=0, le=3)] = 0.0
     """Of ln a between devices."""
-    time_spread: Annotated[float, Field(ge=0, le=20)] = 0.0
+    time_spread: Annotated[float, RATIO, Field(ge=0, le=20)] = 0.0
     """Of ln t_c and ln t_e, together, between devices."""
     activation_energy: Energy = 0.0
     """Of both times [J], in text "0.5 eV"."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mdls_cosim.config import Config
 from mdls_cosim.devices.parameter_files import parameter_set_names
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import Quantity, format_quantity
+from mdls_cosim.quantities import Quantity, format_quantity, unit_of
 
 CROSS = " x "
 """Between fields of a sweep of all combinations of their values."""
@@ -92,8 +92,9 @@ def value_at(config: Any, path: list[str]) -> tuple[Any, str]:
         field = type(config).model_fields.get(name) if isinstance(config, Config) else None
         if field is None:
             return None, ""
+        mark = unit_of(type(config), name)
         config = getattr(config, name)
-        unit = next((_symbol(each) for each in _units((*field.metadata, field.annotation))), "")
+        unit = _symbol(mark.unit) if isinstance(mark, Quantity) else ""
     return config, unit
 
 
@@ -102,13 +103,6 @@ def _kind(config: Any) -> str | None:
     tags = ("model", "kind", "effect")
     found = (config.get(tag) if isinstance(config, Mapping) else getattr(config, tag, None) for tag in tags)
     return next((tag for tag in found if isinstance(tag, str)), None)
-
-
-def _units(annotations: tuple[Any, ...]) -> Iterator[str]:
-    for each in annotations:
-        if isinstance(each, Quantity):
-            yield each.unit
-        yield from _units(get_args(each))
 
 
 def _symbol(unit: str) -> str:

@@ -12,6 +12,7 @@ from mdls_cosim.config import Config, load_toml
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.network.experiment import fields
 from mdls_cosim.network.experiment.plan import Plan, Reading
+from mdls_cosim.quantities import RATIO
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -68,11 +69,11 @@ class TrainPlan(Config):
 
     epochs: Count
     """Passes through the training data."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Annotated[Positive, RATIO] = 1e-3
     """At the start; it falls to zero along a half cosine."""
     batch_size: Count = 64
     """Images a step."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[float, RATIO, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Adam's."""
     loss: str | None = None
     """`module:function` of outputs and targets; absent: the cross entropy."""
