@@ -22,7 +22,7 @@ GOOD, MISSING, CODE, TEXT = range(4)
 """What a cell holds: a number; nothing or NaN; an instrument's code in place of a number; other text."""
 
 _CODES = re.compile(
-    r"[+-]?(?:ov(?:er)?[ _-]?(?:ld|load|flow|range|rflw|fl)?|ol|o\.l\.?|ovrflw|inf(?:inity)?"
+    r"[+-]?(?:ov(?:er)?[ _-]?(?:ld|load|flow|range|rflw|fl|f|l)?|ofl|out of range|ol|o\.l\.?|ovrflw|inf(?:inity)?"
     r"|1\.#(?:inf|qnan|ind|snan)\w*|-{1,}|\*{2,}|#{2,}|n/?a|n\.a\.?|null|none|invalid|compl?(?:iance)?|#div/0!|#value!|#num!|#n/a)",
     re.IGNORECASE,
 )
@@ -50,8 +50,8 @@ def parse(cell: str, decimal_comma: bool = False) -> tuple[float, int]:
         return math.nan, MISSING
     if _CODES.fullmatch(cell):
         return math.nan, CODE
-    if cell[0] == "\u2212":  # a typographic minus
-        return parse(f"-{cell[1:]}", decimal_comma)
+    if "\u2212" in cell:  # a typographic minus, of a number or of its exponent
+        return parse(cell.replace("\u2212", "-"), decimal_comma)
     return math.nan, TEXT
 
 

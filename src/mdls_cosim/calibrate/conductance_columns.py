@@ -65,5 +65,6 @@ def conductances(table: TableFile, read_voltage: float | None, sign: Sign, gaps:
         return signed_currents(values, np.full(values.shape, read_voltage), sign, table.path) / read_voltage, "S"
     raise InputError(
         "no column for the conductance", where=table.path, value=", ".join(column.name for column in table.columns),
-        hint='Name it in the header with its unit, as "conductance [uS]", or declare the columns with --columns',
+        hint=table.unrecognized
+        + 'Name it in the header with its unit, as "conductance [uS]", or declare the columns with --columns',
     )  # fmt: skip

@@ -35,7 +35,7 @@ RECIPROCAL = {"target": "ohm"}
 
 _STATES = {"on": ("on", "lrs"), "off": ("off", "hrs")}
 _ALIASES: dict[str, tuple[str, ...]] = {
-    "time": ("elapsed time", "relative time", "time elapsed"),
+    "time": ("elapsed time", "relative time", "time elapsed", "timestamp", "time stamp", "test time"),
     "voltage": ("volt", "volts", "device voltage", "measured voltage", "v meas", "v device"),
     "applied voltage": ("v applied", "v app", "vapp", "applied v"),
     "current": ("device current", "measured current", "i meas", "i device"),

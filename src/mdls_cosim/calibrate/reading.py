@@ -201,13 +201,14 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
     voltages = table.column("voltage") if applied is None or both else applied
     drive = voltages if applied is None else applied
     currents = signed_currents(table.column("current"), drive, setup.current_sign, table.path)
-    residual, period = None, None
+    residual, period, joined = None, None, ()
     if table.has("time"):
-        times = table.column("time")
+        times, joined = _joined(table)
         if (late := np.flatnonzero(np.diff(times) <= 0)).size:
             raise InputError(
                 "times that do not increase", where=f"{table.path}, line {table.lines[late[0] + 1]}",
                 value=f"{times[late[0] + 1]:g} s after {times[late[0]]:g} s",
+                hint="Times may begin anew with each number in a column cycle",
             )  # fmt: skip
         cycle, period = cycles_of(times, drive)
     elif setup.frequency is not None:
@@ -221,7 +222,8 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
     else:
         raise InputError(
             "a loop without a column of times", where=table.path,
-            hint='Say how it was driven: --frequency "10 Hz" for a sine, --ramp-rate "1 V/s" for a triangular sweep',
+            hint=table.unrecognized
+            + 'Say how it was driven: --frequency "10 Hz" for a sine, --ramp-rate "1 V/s" for a triangular sweep',
         )  # fmt: skip
     if table.has("cycle"):
         cycle = table.counts("cycle")
@@ -242,9 +244,27 @@ def _loop(table: TableFile, setup: Setup) -> Loop:
         time_residual=residual,
         period=period,
         content_hash=table.content_hash,
+        notes=joined,
     )
     loop = _one_period(loop) if setup.settled and period is None else loop
     return _within_compliance(loop, setup.compliance)
+
+
+def _joined(table: TableFile) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The times of a loop; where they begin anew in every cycle, each cycle follows the one before by a usual step."""
+    times = table.column("time")
+    if not table.has("cycle"):
+        return times, ()
+    begins = np.flatnonzero(np.diff(table.counts("cycle")) != 0) + 1
+    restarts = np.flatnonzero(np.diff(times) <= 0) + 1
+    if not restarts.size or not np.isin(restarts, begins).all():
+        return times, ()
+    steps = np.diff(times)
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    shifts = np.zeros(len(times))
+    shifts[restarts] = times[restarts - 1] + usual - times[restarts]
+    note = f"the times begin anew with the cycle, {len(restarts)} times; cycles are joined {usual:g} s apart"
+    return times + np.cumsum(shifts), (note,)
 
 
 def _within_compliance(loop: Loop, option: str) -> Loop:

@@ -63,6 +63,12 @@ class TableFile:
         """Positions of the columns `name`."""
         return [place for place, column in enumerate(self.columns) if column.name == name]
 
+    @property
+    def unrecognized(self) -> str:
+        """A sentence about the headings of unknown columns; empty if there are none."""
+        shown = ", ".join(f'"{heading}"' for heading in self.unused)
+        return f"Not recognized: {shown[:57] + '...' if len(shown) > 60 else shown}. " if shown else ""
+
     def column(self, name: str) -> np.ndarray:
         """The one column `name` (rows,), a number in every row.
 
@@ -74,7 +80,8 @@ class TableFile:
             raise InputError(
                 f"{'no' if not places else 'more than one'} column for the {name}", where=self.path,
                 value=", ".join(column.name for column in self.columns),
-                hint=f'Name it in the header with its unit, as "{example(name)}", or declare columns with --columns',
+                hint=self.unrecognized
+                + f'Name it in the header with its unit, as "{example(name)}", or declare columns with --columns',
             )  # fmt: skip
         self.check(places)
         return self.values[:, places[0]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mdls_cosim.calibrate import read_measurement
 from mdls_cosim.calibrate.table_file import TableFile, read_table
 from mdls_cosim.errors import ConfigError, InputError, MdlsError
 
@@ -129,7 +130,7 @@ def test_a_second_table_is_refused(tmp_path: Path, first: str, second: str) -> N
 @pytest.mark.parametrize(
     "code",
     ["+9.91E+37", "9.9E37", "-9.9E37", "3.4E38", "1e99", "1e400", "199.999E+99", "7.0E22", "OVLD", "-----", "OVRFLW",
-     "Overflow", "OL", "inf", "-Infinity", "1.#QNAN", "N/A", "#DIV/0!"],
+     "OVF", "Overflow", "OL", "inf", "-Infinity", "1.#QNAN", "N/A", "#DIV/0!"],
 )  # fmt: skip
 def test_codes_of_instruments_are_no_numbers(tmp_path: Path, code: str) -> None:
     text = f"time [s],voltage [V],current [A]\n{BODY}3,0.4,{code}\n4,0.5,1e-6\n"
@@ -151,6 +152,25 @@ def test_the_reading_without_a_number_is_refused_with_its_line() -> None:
 def test_text_that_only_looks_like_a_number(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="not a number"):
         read(tmp_path, f"voltage [V];current [A]\n1;2\n3;{text}\n")
+
+
+def test_typographic_minus_in_number_and_exponent(tmp_path: Path) -> None:
+    table = read(tmp_path, "voltage [V];current [A]\n1;2\n\u22123e\u22122;4E\u22127\n")
+    np.testing.assert_allclose(table.values, [[1, 2], [-3e-2, 4e-7]])
+
+
+def test_the_columns_of_a_source_meter(tmp_path: Path) -> None:
+    header = "Index,Voltage (V),Current (A),Timestamp (s),Status\n"
+    table = read(tmp_path, f"Model 2400\n\n{header}0,0.1,1e-6,0.5,8\n1,0.2,2e-6,1.5,8\n")
+    assert [column.name for column in table.columns] == ["voltage", "current", "time"]
+    np.testing.assert_allclose(table.column("time"), [0.5, 1.5])
+
+
+@pytest.mark.parametrize("text", ["Time (s),AnodeV (V),AnodeI (A)", "voltage [V],Clock (s),AnodeI (A)"])
+def test_headings_that_are_not_recognized_are_in_the_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(f"{text}\n0,1,2\n1,2,3\n2,1,1\n")
+    with pytest.raises(InputError, match=r'Not recognized: .*"AnodeI \(A\)"'):
+        read_measurement(tmp_path / "table.csv")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,19 @@ class TestLoops:
         np.testing.assert_array_equal(loop.cycles, [0, 1])
         assert loop.content_hash.startswith("sha256:")
 
+    def test_times_that_begin_anew_in_every_cycle(self, tmp_path: Path) -> None:
+        cycle = np.arange(100) // 40 + 1
+        path = table(
+            tmp_path, "time [s],voltage [V],current [uA],cycle", self.times - (cycle - 1) * 40e-3, self.voltages,
+            self.voltages, cycle,
+        )  # fmt: skip
+        loop = one(path)
+        np.testing.assert_allclose(loop.times, self.times, atol=1e-12)
+        assert any("2 times; cycles are joined 0.001 s apart" in note for note in loop.notes)
+        path = table(tmp_path, "time [s],voltage [V],current [uA]", self.times % 40e-3, self.voltages, self.voltages)
+        with pytest.raises(InputError, match=r"times that do not increase.* line 42: .*a column cycle"):
+            one(path)
+
     def test_applied_voltage_and_both(self, tmp_path: Path) -> None:
         path = table(tmp_path, "applied voltage [V],current [A]", self.voltages, self.voltages)
         loop = one(path, frequency=10.0, series_resistance=5e3)
