@@ -45,6 +45,16 @@ _ABOVE_LIMIT = 1.1
 """...and share that no point may exceed."""
 _MOST_LEVELS = 8
 """Plateau levels that are listed."""
+_KNEE_DEGREE = 4
+"""Of the polynomial that a plateau and its neighborhood are compared with..."""
+_KNEE_ADVANTAGE = 12.0
+"""...and the difference of Bayes' information criterion by which two corners must describe them better."""
+_LEAST_SIDE = 3
+"""Points of the neighborhood at least, of the other polarity if need be."""
+_ROUNDING = 1e-4
+"""Relative deviation below which a better description counts for nothing."""
+_OVERTOPPED = 5.0
+"""Standard deviations of the noise above a level at which another cycle without a plateau contradicts it."""
 _REGULAR = 1.6
 """Largest step over the median step of a programmed sweep; 1 for a triangle, 1.5 for a sine."""
 
@@ -91,7 +101,9 @@ def limited_points(
     """The points of a loop in compliance.
 
     "auto" looks for plateaus, in each cycle and polarity: at least four points in a row that share the largest
-    current, up to noise of 5 %, while the voltage changes by a tenth or more and the current does not follow it.
+    current, up to noise of 5 %, while the voltage changes by a tenth or more and the current does not follow it. A
+    plateau begins and ends with a corner, unless one of another cycle at the same level does, and no other cycle
+    passes its level. A device whose current saturates smoothly keeps its points.
     Where a current was programmed (it moves in regular steps and the voltage does not), plateaus of the voltage are
     looked for instead. A limit, such as "200 uA", takes all points at 97 % of it or more, in either polarity.
 
@@ -153,6 +165,21 @@ def _is_programmed(values: np.ndarray) -> bool:
     return typical > 0 and float(np.quantile(steps, 0.95)) <= _REGULAR * typical
 
 
+@dataclass(frozen=True, eq=False)
+class _Plateau:
+    """One row of points at a level."""
+
+    run: np.ndarray
+    """(points,) places in the loop."""
+    cycle: int
+    level: float
+    """Size, without its sign."""
+    noise: float
+    """Standard deviation, in the unit of the level."""
+    cornered: bool
+    """Whether it begins and ends with a corner."""
+
+
 def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
     """Points on plateaus of `limited` along which `driving` moves, and the levels of the plateaus."""
     points = np.zeros(len(limited), dtype=bool)
@@ -161,25 +188,107 @@ def _plateaus(limited: np.ndarray, driving: np.ndarray, cycle: np.ndarray) -> tu
     order = np.argsort(cycle, kind="stable")
     cycles = np.split(order, np.flatnonzero(np.diff(cycle[order])) + 1)
     for sign in (1, -1):
-        for own in cycles:
-            mine = own[sign * limited[own] > 0]
-            if len(mine) < _LEAST_POINTS:
-                continue
-            size = np.abs(limited[mine])
-            level, noise = _level(size)
-            if noise > _MOST_NOISE * level:
-                continue
-            near = np.abs(size - level) <= max(4 * noise, _TOLERANCE * level)
-            for run in _runs(mine, near):
-                moves = np.median(np.abs(np.diff(driving[run]))) >= _LEAST_STEP * step
-                if moves and _is_flat(np.abs(limited[run]), np.abs(driving[run]), level, noise):
-                    points[run] = True
-                    levels.append(sign * float(np.median(np.abs(limited[run]))))
+        parts = [own[sign * limited[own] > 0] for own in cycles]
+        found = [
+            each
+            for number, mine in enumerate(parts)
+            if len(mine) >= _LEAST_POINTS
+            for each in _plateaus_of_cycle(limited, driving, cycles[number], mine, number, step)
+        ]
+        largest = [_largest(np.abs(limited[mine])) for mine in parts]
+        for each in _limits(found, largest):
+            points[each.run] = True
+            levels.append(sign * float(np.median(np.abs(limited[each.run]))))
     distinct: list[float] = []
     for level in levels:
         if len(distinct) < _MOST_LEVELS and not any(abs(level - other) < 0.02 * abs(other) for other in distinct):
             distinct.append(level)
     return points, tuple(distinct)
+
+
+def _plateaus_of_cycle(
+    values: np.ndarray, driving: np.ndarray, own: np.ndarray, mine: np.ndarray, number: int, step: float
+) -> list[_Plateau]:
+    """Plateaus at the top of one polarity of one cycle, whose points are the places `mine` of its own."""
+    limited, driving = np.abs(values), np.abs(driving)
+    size = limited[mine]
+    level, noise = _level(size)
+    if noise > _MOST_NOISE * level:
+        return []
+    near = np.abs(size - level) <= max(4 * noise, _TOLERANCE * level)
+    return [
+        _Plateau(run, number, level, noise, _has_knees(values, own, run, level))
+        for run in _runs(mine, near)
+        if np.median(np.abs(np.diff(driving[run]))) >= _LEAST_STEP * step
+        and _is_flat(limited[run], driving[run], level, noise)
+    ]
+
+
+def _largest(size: np.ndarray) -> float:
+    """The largest of `size` but for a single outlier."""
+    return float(np.partition(size, -2)[-2]) if len(size) > 1 else 0.0
+
+
+def _limits(found: list[_Plateau], largest: list[float]) -> list[_Plateau]:
+    """Plateaus of `found` with corners, and those of other cycles at the same level.
+
+    A level that another cycle passes is none, unless that cycle has a higher plateau of its own. Exact plateaus,
+    without noise, need no such confirmation.
+    """
+    cornered = [each for each in found if each.cornered]
+    limits = {each.cycle for each in cornered}
+
+    def passed(each: _Plateau) -> bool:
+        top = each.level + max(_OVERTOPPED * each.noise, _TOLERANCE * each.level)
+        return any(size > top for number, size in enumerate(largest) if number not in limits)
+
+    sure = [each for each in cornered if each.noise <= _NOISY * each.level or not passed(each)]
+    levels = np.array([each.level for each in sure])
+    return [
+        each
+        for each in found
+        if each in sure or (np.abs(each.level - levels) <= max(each.noise, _TOLERANCE * each.level)).any()
+    ]
+
+
+def _has_knees(limited: np.ndarray, own: np.ndarray, run: np.ndarray, level: float) -> bool:
+    """Whether the run begins and ends with a corner; a smooth maximum and a slow decay of the current do not.
+
+    At either end two models are compared by Bayes' information criterion: a constant on the run with a parabola on the
+    neighborhood beyond it (half of the run's length, of its polarity), and one polynomial of degree 4 through both. An
+    end of the cycle counts as a corner.
+
+    Args:
+        limited: of the whole loop, with signs.
+        own: places of the cycle.
+    """
+    first, last = int(np.searchsorted(own, run[0])), int(np.searchsorted(own, run[-1], "right"))
+    width = max((last - first) // 2, _LEAST_SIDE)
+    other = np.flatnonzero(limited[own] * limited[run[0]] <= 0)
+    begin = max([first - width, *(other[other < first][-1:] + 1)])
+    end = min([last + width, *other[other >= last][:1]])
+    before = own[max(min(begin, first - _LEAST_SIDE), 0) : first]
+    after = own[last : max(end, last + _LEAST_SIDE)]
+    flat = float(np.sum((limited[run] - np.median(limited[run])) ** 2))
+    least = (_ROUNDING * level) ** 2
+    for side in (before, after):
+        if not side.size:
+            continue
+        window = np.sort(np.concatenate([side, run]))
+        count = len(window)
+        corner = count * np.log((flat + _left(limited[side], 2)) / count + least) + 4 * np.log(count)
+        smooth = count * np.log(_left(limited[window], _KNEE_DEGREE) / count + least)
+        if corner + _KNEE_ADVANTAGE > smooth + (_KNEE_DEGREE + 1) * np.log(count):
+            return False
+    return True
+
+
+def _left(values: np.ndarray, degree: int) -> float:
+    """The sum of squares that a polynomial of the place leaves of `values`."""
+    places = np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1)
+    basis = np.polynomial.chebyshev.chebvander(places, min(degree, len(values) - 1))
+    found = np.linalg.lstsq(basis, values, rcond=None)[0]
+    return float(np.sum((values - basis @ found) ** 2))
 
 
 def _level(size: np.ndarray) -> tuple[float, float]:

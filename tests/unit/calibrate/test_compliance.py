@@ -11,7 +11,10 @@ import pytest
 
 from mdls_cosim.calibrate import Loop, Setup, read_measurement
 from mdls_cosim.calibrate.compliance import limited_points
+from mdls_cosim.calibrate.loop_problem import LoopProblem, prepare
 from mdls_cosim.calibrate.loops import fit_loops
+from mdls_cosim.calibrate.spaces import FITTED_MODELS, Scales, search_spaces
+from mdls_cosim.devices import LinearIonDrift, evolve
 from mdls_cosim.errors import ConfigError, InputError
 
 CASES = Path(__file__).parents[2] / "cases/circuit"
@@ -168,3 +171,75 @@ def test_a_loop_that_is_all_plateau(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(InputError, match="almost all at the compliance limit"):
         read_measurement(path)
+
+
+def loops_of_model(model: str, seed: int, sine: bool, points: int, cycles: int) -> tuple[np.ndarray, ...]:
+    """Cycle numbers, voltages (points,) and currents (devices, points) of devices from all over the searched space."""
+    generator = np.random.default_rng(seed)
+    phase = np.arange(points * cycles) / points
+    drive = np.sin(2 * np.pi * phase) if sine else np.interp(phase % 1, [0, 0.25, 0.75, 1], [0, 1, -1, 0])
+    cycle = np.floor(phase).astype(np.int64)
+    found = []
+    for space in search_spaces(model, Scales(1.2, 1e-4, 2e-4, 0.2, 0.2)):
+        loop = Loop("drive", 0.2 * phase, 1.2 * drive, drive, cycle=cycle)
+        problem = LoopProblem(space, [prepare(loop)])
+        currents = problem.currents(generator.random((8, len(problem.parameters))))[0]
+        found.append(currents[np.isfinite(currents).all(axis=1) & (np.ptp(currents, axis=1) > 1e-9)])
+    return cycle, 1.2 * drive, np.concatenate(found)
+
+
+@pytest.mark.parametrize("model", FITTED_MODELS)
+@pytest.mark.parametrize("noise", [0.0, 0.003, 0.02])
+def test_devices_without_a_limit_lose_no_point(model: str, noise: float) -> None:
+    generator = np.random.default_rng(1)
+    for seed, (sine, points, cycles) in enumerate(itertools.product((False, True), (50, 240), (1, 3))):
+        cycle, voltages, currents = loops_of_model(model, seed, sine, points, cycles)
+        for each in currents:
+            measured = each + noise * np.abs(each).max() * generator.standard_normal(each.shape)
+            assert not limited_points(voltages, measured, cycle).points.any()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003])
+def test_devices_with_a_limit_lose_its_points(noise: float) -> None:
+    generator = np.random.default_rng(2)
+    wrong, tried = 0, 0
+    for model, sine in itertools.product(FITTED_MODELS, (False, True)):
+        cycle, voltages, currents = loops_of_model(model, 2, sine, 240, 2)
+        for each in currents:
+            limit = 0.4 * each.max()
+            out = each > limit
+            first = out & (cycle == 0)
+            if first.sum() < 15 or out.mean() > 0.4 or voltages[first].max() < 1.6 * voltages[first].min():
+                continue  # a plateau that is too short, or a voltage that hardly changes along it: left alone
+            measured = np.minimum(each, limit) + noise * limit * generator.standard_normal(each.shape)
+            found = limited_points(voltages, measured, cycle)
+            # At its knees a point or two of each plateau may go either way.
+            wrong += int(np.sum(found.points != out) > 0.1 * out.sum() + 8)
+            tried += 1
+    assert tried >= 60
+    assert wrong <= 0.05 * tried
+
+
+def test_a_slow_reset_is_no_limit() -> None:
+    # Switching off while the voltage rises holds the current within 2 % over half of the sweep, in two of three cycles.
+    times = np.arange(150) / 250
+    voltages = 1.6 * np.sin(10 * np.pi * times)
+    for factor in (0.612, 0.125):
+        device = LinearIonDrift(on_resistance=1e3, off_resistance=16e3, mobility=1e-14 * np.exp(factor))
+        currents = device.current(voltages, evolve(device, np.asarray(0.1), times, voltages))
+        for seed in range(20):
+            noise = 0.003 * np.ptp(currents) * np.random.default_rng(seed).standard_normal(150)
+            assert not limited_points(voltages, currents + noise, np.arange(150) // 50).points.any()
+
+
+def test_a_level_that_another_cycle_passes_is_no_limit() -> None:
+    voltages = np.tile(sweep(), 2)
+    true = np.tile(device_currents(sweep()), 2)
+    cycle = np.repeat(np.arange(2), 240)
+    noise = 0.01 * 2e-4 * np.random.default_rng(0).standard_normal(480)
+    both = limited_points(voltages, np.minimum(true, 2e-4) + noise, cycle)
+    assert set(cycle[both.points]) == {0, 1}
+    one = np.where(cycle == 0, np.minimum(true, 2e-4), true)
+    assert not limited_points(voltages, one + noise, cycle).points.any()
+    # Without noise there is no doubt.
+    assert set(cycle[limited_points(voltages, one, cycle).points]) == {0}
