@@ -81,6 +81,18 @@ def test_a_users_cell_with_a_state_is_written_as_the_built_in_one(measure):
     np.testing.assert_allclose(found["disturb"], expected["disturb"], atol=1e-3)
 
 
+@pytest.mark.parametrize(("text", "value"), [("1.2 V", 1.2), ("-1800 mV", -1.8)])
+def test_a_specification_reads_the_declared_gate_voltage(tmp_path, text, value):
+    (tmp_path / "own.sub").write_text((CASES / "08-gate-pin.sub").read_text())
+    declared = (CASES / "08-gate-pin.toml").read_text()
+    (tmp_path / "own.toml").write_text(f'gate_voltage = "{text}"\n{declared}')
+    (tmp_path / "tile.toml").write_text('rows = 1\ncols = 1\n[cell]\nmodel = "subcircuit"\nfile = "own.sub"\n')
+    spec = TileSpec.load_toml(tmp_path / "tile.toml")
+    assert isinstance(spec.cell, SubcircuitCell)
+    assert spec.cell.gate_voltage == pytest.approx(value)
+    assert SubcircuitCell(file=str(tmp_path / "own.sub")) == spec.cell  # pyright: ignore[reportCallIssue]
+
+
 def test_the_gate_voltage_is_declared():
     assert "Vgate0 gate0 0 1.8" in tile_deck(TileSpec(rows=1, cols=1, cell=bit_cell()), [[1e-5]]).elements
     spec = TileSpec(rows=1, cols=1, cell=bit_cell(gate_voltage=1.2))

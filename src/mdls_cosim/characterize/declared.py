@@ -9,6 +9,7 @@ part at one of these voltages, as the current through any network of passive ele
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,6 +33,7 @@ TOLERANCE = 0.1
 LEVELS = 5
 """Conductances that are looked at, from end to end of the range in equal ratios."""
 _LEAST_CHANGE = 1e-6
+_INITIAL = re.compile(r"\bic\s*=", re.IGNORECASE)
 
 
 def check_declared(crew: Crew, tiles: Iterable[TileSpec], span: Span, voltages: Iterable[float]) -> None:
@@ -112,6 +114,8 @@ def _check(point: DeclaredPoint, measured: NDArray[np.float64]) -> None:
     hint = 'Correct the parameter or its quantity; or declare of = "part", if it is that of a part of the cell'
     if not (np.abs(steps) > least).any():
         hint = "Programming has no effect; is it another parameter?"
+        if _INITIAL.search(cell.text):
+            hint = 'Programming has no effect: ic= sets no operating point. Give the state a pin "state"'
     elif cell.state.of == "part":
         level = int(np.argmin(steps[0]))
         found = (

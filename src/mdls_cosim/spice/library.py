@@ -98,7 +98,8 @@ def definitions(model: str, where: str, compiled: bool = False) -> tuple[str, ..
             raise DeckError(f"the model {title} nests too many .subckt", where=where, value=statement.text, limit=limit)
         if depth < 0 or (depth == 0 and word[0] != "."):
             what = "ends what has not begun" if depth < 0 else "has an element outside of every subcircuit"
-            raise DeckError(f"the model {title} {what}", where=where, value=statement.text)
+            hint = "Begin comments and titles with *" if depth == 0 else None
+            raise DeckError(f"the model {title} {what}", where=where, value=statement.text, hint=hint)
     branches = [line.word for line in lines if line.word in (".if", ".endif", ".elseif", ".else")]
     if branches.count(".if") != branches.count(".endif") or (branches and branches[0] != ".if"):
         raise DeckError(f"the model {title} has an .if without .endif, or the reverse", where=where)

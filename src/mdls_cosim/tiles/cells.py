@@ -198,9 +198,9 @@ class SubcircuitCell(_Shorter):
         if isinstance(declared.get("second_state"), dict):
             declared["second_state"] = SecondState.from_text_dict(declared["second_state"], f"{beside}, second_state")
         if "gate_voltage" in declared:
-            declared["gate_voltage"] = _Gate.from_text_dict(
-                {"gate_voltage": declared["gate_voltage"]}, str(beside)
-            ).gate_voltage
+            checked = _Gate.from_text_dict({"gate_voltage": declared["gate_voltage"]}, str(beside)).gate_voltage
+            if not (info.context or {}).get("text"):  # there the text is converted with the other values
+                declared["gate_voltage"] = checked
         for pin in declared.get("pins", ()):
             if pin not in get_args(Pin):
                 raise ConfigError(

@@ -32,6 +32,7 @@ def test_a_resistance_that_is_only_an_initial_state_is_refused(engine):
     assert "0.0001 and 0.005 S" in message
     assert "rinit" in message
     assert "no effect" in message
+    assert 'a pin "state"' in message
     assert len(message) <= 300
 
 

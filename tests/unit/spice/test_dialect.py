@@ -148,3 +148,8 @@ def test_parameters_of_names_of_functions_are_refused(name: str):
     for text in (f".subckt own p n {name}=1\n", f".subckt own p n\n.param {name.upper()}=1\n"):
         with pytest.raises(DeckError, match=f"ngspice reads {name} as its own function.*Rename"):
             definitions(f"{text}Bx p n I=V(p,n)\n.ends\n", "test")
+
+
+def test_a_title_is_a_comment():
+    with pytest.raises(DeckError, match=r"outside of every subcircuit.*Begin comments and titles with \*"):
+        definitions("My memristor cell\n.subckt own p n g=1\nRx p n 1\n.ends\n", "test")
