@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         program,
         reestimate_batch_norm,
         save_weights,
+        to_torch,
         train,
     )
     from mdls_cosim.surrogates import Surrogate, fit, fit_pulses, fit_to_exact, load, validate
@@ -94,7 +95,7 @@ _EXPORTS = {
     "fidelity": ("IdealTile", "NodalTile", "SpiceTile"),
     "network": (
         "analog_layers", "at", "audit", "check", "compensate_drift", "convert", "evaluate", "load_weights", "on_rung",
-        "program", "reestimate_batch_norm", "save_weights", "train",
+        "program", "reestimate_batch_norm", "save_weights", "to_torch", "train",
     ),
     "surrogates": ("Surrogate", "fit", "fit_pulses", "fit_to_exact", "load", "validate"),
     "tiles": ("SelectorCell", "SubcircuitCell", "TileSpec", "TransistorCell"),
@@ -117,7 +118,7 @@ __all__ = [  # noqa: RUF022
     "IdealTile", "NodalTile", "SpiceTile",
     # network
     "analog_layers", "at", "audit", "check", "compensate_drift", "convert", "evaluate", "load_weights", "on_rung",
-    "program", "reestimate_batch_norm", "save_weights", "train",
+    "program", "reestimate_batch_norm", "save_weights", "to_torch", "train",
     # surrogates
     "Surrogate", "fit", "fit_pulses", "fit_to_exact", "load", "validate",
     # tiles
@@ -125,21 +126,23 @@ __all__ = [  # noqa: RUF022
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Import the exported name or subpackage `name` at its first use.
+if not TYPE_CHECKING:  # type checkers report unknown names
 
-    Raises:
-        AttributeError: this package exports no such name.
-    """
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _MODULE_OF:
-        close = difflib.get_close_matches(name, (*_MODULE_OF, *_SUBPACKAGES), n=1)
-        hint = f". Did you mean {close[0]!r}?" if close else ""
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import the exported name or subpackage `name` at its first use.
+
+        Raises:
+            AttributeError: this package exports no such name.
+        """
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _MODULE_OF:
+            close = difflib.get_close_matches(name, (*_MODULE_OF, *_SUBPACKAGES), n=1)
+            hint = f". Did you mean {close[0]!r}?" if close else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from mdls_cosim.network.data import LabelledData, cifar10, digits, npz
 from mdls_cosim.network.evaluate import Accuracy, evaluate
 from mdls_cosim.network.moments import at
 from mdls_cosim.network.rungs import on_rung
+from mdls_cosim.network.to_torch import to_torch
 from mdls_cosim.network.train import History, train
 from mdls_cosim.network.weights import load_weights, save_weights
 
@@ -41,5 +42,6 @@ __all__ = [
     "program",
     "reestimate_batch_norm",
     "save_weights",
+    "to_torch",
     "train",
 ]

@@ -51,3 +51,9 @@ def give_method(model: nn.Module) -> None:
     """Gives a model, which stays of its own class, the method `at`, unless it has something of that name."""
     if not hasattr(model, "at"):
         object.__setattr__(model, "at", _AtOf(model))
+
+
+def remove_method(model: nn.Module) -> None:
+    """Remove what `give_method` gave."""
+    if isinstance(vars(model).get("at"), _AtOf):
+        object.__delattr__(model, "at")
