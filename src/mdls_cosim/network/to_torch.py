@@ -105,7 +105,7 @@ def _keep_attributes(part: nn.Module, layer: nn.Module) -> None:
 @cache
 def _own_names(kind: Any) -> frozenset[str]:
     """Names of the attributes that layers on tiles of this class have by themselves."""
-    sizes = (1, 1) if kind is AnalogLinear or issubclass(kind, Composite) else (1, 1, 1)
+    sizes: Any = (1, 1) if kind is AnalogLinear or issubclass(kind, Composite) else (1, 1, 1)
     with torch.random.fork_rng(devices=[]):
         made = kind(*sizes, hardware=Hardware(tile=TileSpec(rows=2, cols=2), rung="ideal"))
     return frozenset(vars(made)) | {"label"}
