@@ -12,6 +12,7 @@ from mdls_cosim.devices import Ohmic
 from mdls_cosim.errors import InputError, NotAvailable
 from mdls_cosim.fidelity import NodalTile, SpiceTile, nested
 from mdls_cosim.fidelity.elimination import Wires, factorise
+from mdls_cosim.fidelity.nested import transfer
 from mdls_cosim.tiles import TileSpec
 
 NAMES = ("row_line", "column_line", "driver", "sense")
@@ -242,7 +243,7 @@ def test_chunks_of_tiles_change_nothing(tile_spec, draw_tile, monkeypatch):
     spec, conductances = tile_spec(9, 6), torch.as_tensor(draw_tile((5, 9, 6), 9)).requires_grad_()
     results = []
     for held in (10**9, 1):
-        monkeypatch.setattr(nested, "_HELD", held)
+        monkeypatch.setattr(transfer, "_NUMBERS_PER_CHUNK", held)
         effective = NodalTile(spec).program(conductances).effective_conductances
         (gradient,) = torch.autograd.grad(effective.square().sum(), conductances)
         results.append((effective.detach(), gradient))

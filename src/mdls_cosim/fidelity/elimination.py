@@ -35,7 +35,7 @@ Ohms = float | Tensor
 class Wires:
     """The resistances of a tile [ohm]; tensors where they are differentiated or differ.
 
-    One for all lines, or one for each, (rows,) or (cols,); `nested.py` also takes one for each segment of the lines'
+    One for all lines, or one for each, (rows,) or (cols,); `nested` also takes one for each segment of the lines'
     wires, (rows, cols - 1) and (rows - 1, cols).
     """
 

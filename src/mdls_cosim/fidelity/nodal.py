@@ -43,7 +43,7 @@ class NodalTile(TileModel):
     """Kirchhoff's laws at every node, with linear or non-linear cells.
 
     Answers in the dtype of its inputs, whatever it computes in. Ohmic cells: `program` computes the exact effective
-    conductance matrix (`nested.py`), and a read is one matmul; rows may be driven at both ends. Other cells: every
+    conductance matrix (`nested`), and a read is one matmul; rows may be driven at both ends. Other cells: every
     read is solved iteratively (`nonlinear.py`) to `tolerance`, the largest violation of Kirchhoff's current law at
     any node relative to the largest cell current. Differentiable in conductances and voltages on both ways.
 
