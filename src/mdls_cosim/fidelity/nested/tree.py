@@ -300,9 +300,10 @@ class Tree:
 
     def _ends_of_parts(self) -> Ends:
         lines = [self.rows.leaf, self.columns.leaf]
-        ends = [ends_around(*lines, side) for side in self._next_sides(0)]
+        ends = [ends_around(self.rows.leaf, self.columns.leaf, side) for side in self._next_sides(0)]
         for level, axis in enumerate(self._join_axes[:-1], 1):
-            ends = [joined_ends(*ends, axis, lines[1 - axis], side) for side in self._next_sides(level)]
+            first, second = ends
+            ends = [joined_ends(first, second, axis, lines[1 - axis], side) for side in self._next_sides(level)]
             lines[1 - axis] *= 2
         return ends[0]
 
