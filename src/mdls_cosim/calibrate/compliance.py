@@ -269,18 +269,25 @@ def _has_knees(limited: np.ndarray, own: np.ndarray, run: np.ndarray, level: flo
     end = min([last + width, *other[other >= last][:1]])
     before = own[max(min(begin, first - _LEAST_SIDE), 0) : first]
     after = own[last : max(end, last + _LEAST_SIDE)]
-    flat = float(np.sum((limited[run] - np.median(limited[run])) ** 2))
     least = (_ROUNDING * level) ** 2
-    for side in (before, after):
+    for side, inward in ((before[::-1], run[::-1]), (after, run)):
         if not side.size:
             continue
-        window = np.sort(np.concatenate([side, run]))
-        count = len(window)
-        corner = count * np.log((flat + _left(limited[side], 2)) / count + least) + 4 * np.log(count)
-        smooth = count * np.log(_left(limited[window], _KNEE_DEGREE) / count + least)
+        values = limited[np.concatenate([inward, side])]
+        count, edge = len(values), len(inward)
+        # Noise moves the end of the run by points that lie beyond the corner.
+        square = min(_constant_then_parabola(values, place) for place in range(edge - edge // 8, edge + 1))
+        corner = count * np.log(square / count + least) + 5 * np.log(count)
+        smooth = count * np.log(_left(values, _KNEE_DEGREE) / count + least)
         if corner + _KNEE_ADVANTAGE > smooth + (_KNEE_DEGREE + 1) * np.log(count):
             return False
     return True
+
+
+def _constant_then_parabola(values: np.ndarray, place: int) -> float:
+    """The sum of squares that a constant up to `place` and a parabola from there on leave."""
+    flat = values[:place]
+    return float(np.sum((flat - flat.mean()) ** 2)) + _left(values[place:], 2)
 
 
 def _left(values: np.ndarray, degree: int) -> float:

@@ -183,7 +183,7 @@ def loops_of_model(model: str, seed: int, sine: bool, points: int, cycles: int) 
     for space in search_spaces(model, Scales(1.2, 1e-4, 2e-4, 0.2, 0.2)):
         loop = Loop("drive", 0.2 * phase, 1.2 * drive, drive, cycle=cycle)
         problem = LoopProblem(space, [prepare(loop)])
-        currents = problem.currents(generator.random((8, len(problem.parameters))))[0]
+        currents = problem.currents(generator.random((6, len(problem.parameters))))[0]
         found.append(currents[np.isfinite(currents).all(axis=1) & (np.ptp(currents, axis=1) > 1e-9)])
     return cycle, 1.2 * drive, np.concatenate(found)
 
@@ -216,7 +216,7 @@ def test_devices_with_a_limit_lose_its_points(noise: float) -> None:
             # At its knees a point or two of each plateau may go either way.
             wrong += int(np.sum(found.points != out) > 0.1 * out.sum() + 8)
             tried += 1
-    assert tried >= 60
+    assert tried >= 40
     assert wrong <= 0.05 * tried
 
 
