@@ -179,7 +179,8 @@ def _config_error(error: ValidationError, data: Any, prefix: str) -> ConfigError
     first.where = f"{prefix}{first.where or ''}".removesuffix(".").removesuffix(": ") or None
     if others:
         names = ", ".join(other.where or "the whole" for other in others)
-        first.hint = f"{first.hint + ' ' if first.hint else ''}Also wrong: {names}"
+        hint = first.hint or ""
+        first.hint = f"{hint}{'. ' if hint and hint[-1] not in '.?' else ' ' * bool(hint)}Also wrong: {names}"
     return first
 
 

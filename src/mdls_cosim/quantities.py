@@ -346,9 +346,9 @@ def _scale_and_offset(unit_text: str, unit: str) -> tuple[Decimal, Decimal] | st
         return "an unknown unit"
     registry = _registry()
     written = f"1 {unit_text}" if unit_text.startswith(("/", "*")) else unit_text
-    target = registry.parse_units(unit)
     try:
-        source = registry.parse_units(written)
+        # `unit` too may come from a file, as of a parameter set.
+        source, target = registry.parse_units(written), registry.parse_units(unit)
         if source.dimensionality != target.dimensionality:
             return "a unit of the wrong dimension"
         zero, one = (registry.Quantity(Decimal(n), source).to(target).magnitude for n in (0, 1))

@@ -97,6 +97,7 @@ def test_copies_and_pickles_are_equal(again):
         ({"rows": 2, "cell": {"nonlinearity": 3}}, "Tile.cell.model", "missing key at Tile.cell.model"),
         ({"rows": 2, "cell": {"model": "curved", "nonlinearity": 0}}, "Tile.cell.nonlinearity", "more than 0 1/V"),
         ({"rows": 0, "cols": 0}, "Tile.rows", "Also wrong: cols"),
+        ({"cols": 0}, "Tile.rows", "It has no default, so it must be given. Also wrong: cols"),
     ],
 )
 def test_construction_says_field_value_and_what_is_allowed(values, where, said):

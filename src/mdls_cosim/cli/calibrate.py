@@ -184,7 +184,7 @@ def _write(options: CalibrateOptions, found: Calibration) -> None:
     """The parameter file, the picture, and both in words."""
     from mdls_cosim.report.calibration import draw_calibration, error_table, ranking_table, value_table
     from mdls_cosim.report.figures import to_png
-    from mdls_cosim.report.loop_panels import branch_table, spread_table, state_table
+    from mdls_cosim.report.loop_tables import BRANCHES, SPREADS, STATES, branch_table, spread_table, state_table
 
     out, picture = options.out, options.picture
     drawn = to_png(draw_calibration(found))
@@ -192,10 +192,10 @@ def _write(options: CalibrateOptions, found: Calibration) -> None:
     picture.write_bytes(drawn)
     print_table(value_table(found), f"{found.title}; intervals: {found.method}")
     print_table(error_table(found), found.error_meaning)
-    print_table(branch_table(found), "Error of each branch, relative to its RMS current (out and back: to their own)")
-    print_table(state_table(found), "Measured / model near a voltage over the device")
+    print_table(branch_table(found.branches, found.errors, found.held_out), BRANCHES)
+    print_table(state_table(found.branches, found.errors, found.held_out), STATES)
     print_table(ranking_table(found), "Ranking")
-    print_table(spread_table(found), "Spread: standard deviation of the factor or its logarithm (95 %), number")
+    print_table(spread_table(found.spread), SPREADS)
     print_line()
     for note in found.notes:
         print_line(f"note: {note}")

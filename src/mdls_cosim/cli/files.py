@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mdls_cosim.errors import StoreError
+from mdls_cosim.errors import MdlsError, StoreError, brief
 
 if TYPE_CHECKING:
     from mdls_cosim.characterize import Characterization
@@ -33,6 +35,25 @@ def check_input(path: Path) -> Path:
     if not path.is_file():
         raise StoreError("a regular file is needed, and this is a pipe or a device", where=str(path))
     return path
+
+
+@contextmanager
+def content_of(path: Path) -> Iterator[None]:
+    """Context in which the content of a file is shown; readers check its form, and not every value in it.
+
+    Raises:
+        StoreError: in place of a KeyError, TypeError, ValueError or the like, whose cause it is: what was shown is
+            missing or of another type or shape.
+    """
+    try:
+        yield
+    except (MdlsError, UnicodeError):  # not of the content: one line already, or an output that cannot encode it
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(
+            "content that cannot be shown", where=str(path), value=f"{type(error).__name__}: {brief(error)}",
+            hint="The file was altered or is of another version; `mdls-cosim --debug` gives the traceback",
+        ) from error  # fmt: skip
 
 
 def parameter_set(path: Path) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from mdls_cosim.cli.app import app
 from mdls_cosim.cli.cells import print_tile_lifetimes
-from mdls_cosim.cli.files import check_input, parameter_set, size_of
+from mdls_cosim.cli.files import check_input, content_of, parameter_set, size_of
 from mdls_cosim.cli.terminal import print_line, print_pairs, print_table, print_title
 
 if TYPE_CHECKING:
@@ -37,13 +37,17 @@ def info(
     Example:
       mdls-cosim info surrogate.h5
     """
-    if parameter_set(file):
-        _print_card(file)
-        return
-    check_input(file)
-    if file.suffix == ".json":
-        _print_audit(file)
-        return
+    known = parameter_set(file)
+    with content_of(file):
+        if known:
+            _print_card(file)
+        elif check_input(file).suffix == ".json":
+            _print_audit(file)
+        else:
+            _print_store(file)
+
+
+def _print_store(file: Path) -> None:
     from mdls_cosim import store
     from mdls_cosim.report import settings_table, tool_table
     from mdls_cosim.report.device_card import origin_table, origins, outside_table, without_origins

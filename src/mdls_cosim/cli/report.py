@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mdls_cosim.cli.app import app
-from mdls_cosim.cli.files import Force, check_input, check_output, parameter_set, size_of
+from mdls_cosim.cli.files import Force, check_input, check_output, content_of, parameter_set, size_of
 from mdls_cosim.cli.terminal import print_line
 
 
@@ -31,15 +31,19 @@ def report(
     Example:
       mdls-cosim report tile.h5 --out tile.html
     """
-    if parameter_set(data):
-        check_output(out, force, source=data)
-        from mdls_cosim.report.device_card import render_card
+    known = parameter_set(data)
+    check_output(out, force, source=data if known else check_input(data))
+    with content_of(data):
+        if known:
+            from mdls_cosim.report.device_card import render_card
 
-        render_card(str(data), out, figures)
-        print_line(f"wrote {out} ({size_of(out)})")
-        return
-    check_input(data)
-    check_output(out, force, source=data)
+            render_card(str(data), out, figures)
+        else:
+            _render(data, out, figures)
+    print_line(f"wrote {out} ({size_of(out)})")
+
+
+def _render(data: Path, out: Path, figures: Path | None) -> None:
     from mdls_cosim import store
     from mdls_cosim.report import read_audit, render_audit, render_dataset, render_simulation
 
@@ -54,4 +58,3 @@ def report(
         from mdls_cosim.dataset import Dataset
 
         render_dataset(Dataset.load(data), out, data.name, figures)
-    print_line(f"wrote {out} ({size_of(out)})")

@@ -18,6 +18,7 @@ from mdls_cosim.devices.parameter_files import parameter_path, parameter_set_nam
 from mdls_cosim.devices.validity import QUANTITIES, ParameterOrigin
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import format_quantity, parse_quantity
+from mdls_cosim.report.loop_tables import BRANCHES, SPREADS, STATES, branch_table, spread_table, state_table
 from mdls_cosim.report.page import as_picture, write_figures, write_page
 from mdls_cosim.report.settings import texts
 from mdls_cosim.report.tables import Table, settings_table
@@ -71,12 +72,14 @@ def device_card(name: str) -> DeviceCard:
         "Parameters": settings_table({k: v for k, v in texts(device).items() if k not in ("model", "origin")}),
         "Calibrated values with 95 % intervals": _values(calibration.get("values")),
         "Errors of the calibration": _errors(calibration),
+        **_loop_tables(calibration, name),
         "Validity: ranges of the measurements, which uses are checked against": _validity(origin),
         "Lifetime of the state at 300 K": _lifetimes(alive),
         "Variability": settings_table(_effects(content.get("variability"))),
     }
-    told = [str(each) for each in calibration.get("notes", ()) if isinstance(each, str)]
-    notes = (*(f"warning: {each}" for each in lifetime_warnings(alive)), *told)
+    warned = lifetime_warnings(alive)
+    told = [each for each in calibration.get("notes", ()) if isinstance(each, str) and each not in warned]
+    notes = (*(f"warning: {each}" for each in warned), *told)
     tables = {caption: each for caption, each in found.items() if each is not None}
     title = origin.title or origin.name
     return DeviceCard(title, inspect.getdoc(type(device)) or "", tables, notes, device, origin)
@@ -224,6 +227,32 @@ def _errors(calibration: Mapping[str, Any]) -> Table | None:
         if isinstance(errors, Mapping):
             rows += [(str(name), use, error_percent(error)) for name, error in errors.items()]
     return Table(("Measurement", "Use", "Error"), tuple(rows), names=2) if rows else None
+
+
+def _loop_tables(calibration: Mapping[str, Any], where: str) -> dict[str, Table | None]:
+    """Branches of loops and spread between devices, as `calibrate` prints them.
+
+    Raises:
+        ConfigError: they are not what `calibrate` writes.
+    """
+    from mdls_cosim.calibrate.agreement import Branch
+    from mdls_cosim.calibrate.random_effects import ParameterSpread
+
+    errors, held_out, branches, spread = (
+        calibration.get(name) or {} for name in ("errors", "held_out", "branches", "spread")
+    )
+    tables = (errors, held_out, branches, spread, *(branches.values() if isinstance(branches, Mapping) else ()))
+    if not all(isinstance(each, Mapping) for each in tables):
+        raise ConfigError("not a parameter file of a calibration", where=where, hint="mdls-cosim calibrate writes them")
+    found = {
+        name: tuple(Branch.from_text_dict(each, where) for each in signs.values()) for name, signs in branches.items()
+    }
+    spreads = {name: ParameterSpread.from_text_dict(each, where) for name, each in spread.items()}
+    return {
+        BRANCHES: branch_table(found, errors, held_out),
+        STATES: state_table(found, errors, held_out),
+        SPREADS: spread_table(spreads),
+    }
 
 
 def _validity(origin: ParameterOrigin) -> Table | None:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from mdls_cosim.quantities import format_quantity
 from mdls_cosim.report.figures import scaled
 from mdls_cosim.report.style import BLUE, GREY, VERMILLION
-from mdls_cosim.report.tables import Table
 from mdls_cosim.report.wording import error_percent
 
 if TYPE_CHECKING:
-    from mdls_cosim.calibrate import Branch, Calibration, Loop
-    from mdls_cosim.calibrate.random_effects import Spread
+    from mdls_cosim.calibrate import Branch, Loop
 
 HEIGHTS = (4.0, 2.6, 1.5)
 """Of the three panels of a loop [inch]: current, logarithm of its size, residual."""
@@ -58,73 +55,3 @@ def branch_words(branches: Sequence[Branch]) -> str:
     """The relative errors of the branches of a loop, for a title: "positive 5.00 %, negative 30.0 % of its RMS"."""
     parts = [f"{branch.sign} {error_percent(branch.error)}" for branch in branches]
     return f"{', '.join(parts)} of the branch's RMS" if parts else ""
-
-
-def branch_table(calibration: Calibration) -> Table | None:
-    """Errors of each branch, relative to its RMS current, and of its sweeps out and back, relative to theirs."""
-    rows = [
-        (
-            name, branch.sign, use, format_quantity(branch.rms_current, "A", 3), error_percent(branch.error),
-            error_percent(branch.error_out), error_percent(branch.error_back),
-        )
-        for name, use, branch in _rows(calibration)
-    ]  # fmt: skip
-    return (
-        Table(("Measurement", "Branch", "Use", "RMS current", "Error", "Out", "Back"), tuple(rows), 3) if rows else None
-    )
-
-
-def state_table(calibration: Calibration) -> Table | None:
-    """High-resistive state, on/off ratio and switching voltage of each branch: measured / model."""
-    rows = []
-    for name, _, branch in _rows(calibration):
-        pair = (branch.measured, branch.modelled)
-        rows.append(
-            (
-                name, format_quantity(branch.reference_voltage, "V", 3),
-                _both([_quantity(each.high_resistive, "S") for each in pair]),
-                _both(["–" if each.ratio is None else f"{each.ratio:.3g}" for each in pair]),
-                _both([_quantity(each.switching_voltage, "V") for each in pair]),
-            )
-        )  # fmt: skip
-    heads = ("Measurement", "At", "High-resistive state", "On/off ratio", "Switching voltage")
-    return Table(heads, tuple(rows), 1) if rows else None
-
-
-def spread_table(calibration: Calibration) -> Table | None:
-    """Distributions of the parameters: center, and standard deviations of the factor with 95 % intervals."""
-    rows = [
-        (
-            name, format_quantity(each.center, each.unit, 4) if each.unit else f"{each.center:.4g}", each.family,
-            _spread(each.device_to_device), _spread(each.cycle_to_cycle),
-        )
-        for name, each in calibration.spread.items()
-    ]  # fmt: skip
-    heads = ("Parameter", "Center", "Family", "Device to device", "Cycle to cycle")
-    return Table(heads, tuple(rows)) if rows else None
-
-
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
-        return "–"
-    said = (
-        f"{error_percent(spread.sigma)} ({error_percent(spread.low)} to {error_percent(spread.high)}), {spread.count}"
-    )
-    return said if spread.significant else f"{said}, none beyond the fits'"
-
-
-def _rows(calibration: Calibration) -> list[tuple[str, str, Branch]]:
-    return [
-        (name, use, branch)
-        for use, names in (("fitted", calibration.errors), ("held out", calibration.held_out))
-        for name in names
-        for branch in calibration.branches.get(name, ())
-    ]
-
-
-def _quantity(value: float | None, unit: str) -> str:
-    return "–" if value is None else format_quantity(value, unit, 3)
-
-
-def _both(texts: Sequence[str]) -> str:
-    return " / ".join(texts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from mdls_cosim.surrogates.parameters import (
     fit_resistances,
     is_of_the_sinh_family,
 )
+from mdls_cosim.surrogates.read_classes import class_codes, read_classes, seen_classes
 from mdls_cosim.surrogates.row_responses import RowResponses
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_fit import fit_coefficients
@@ -65,7 +65,7 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
             tile it gives drive, amplifier and temperature too.
 
     Raises:
-        InputError: the Dataset has no reads, those of several tiles or seeds, or fewer than two tiles.
+        InputError: the Dataset has no reads, those of several tiles or seeds, fewer than two tiles, or no classes.
         ConvergenceError: no tile of this form explains the data.
         NotAvailable: lines that differ.
         ConfigError: I-V curves that no cell of two terminals has, as those of currents that fall with the voltage.
@@ -83,8 +83,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
             limit="2 or more",
             hint="raise `tiles` in the table [read]",
         )
-    classes = np.asarray(arrays["conductance_class"])[whole]
-    inputs = np.asarray(arrays["input_class"])
+    classes = class_codes(arrays, dataset.config, "conductance")[whole]
+    inputs = class_codes(arrays, dataset.config, "input")
     held = _held_out(classes)
     reads = Reads(conductances[~held], voltages[~held], currents[~held])
     curves, template = _curves(dataset), _template(dataset, conductances, start)
@@ -98,7 +98,7 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         spec = fit_parameters(reads, curves, template, start)
     else:
         spec = fit_resistances(reads, curves, template.replace(cell=cell), start)
-    names = _class_names(dataset, classes, inputs)
+    names = read_classes(dataset.config, classes, inputs)
     span, amplitude = _conductance_range(dataset, conductances), _amplitude(dataset, voltages)
     model = _best_model(spec, reads, names[~held.numpy()], span, amplitude)
     kind, coefficients = type(model), model.coefficients
@@ -111,8 +111,8 @@ def fit(dataset: Dataset, *, start: TileSpec | None = None) -> Surrogate:
         cell_voltage=reached_voltage(model, conductances, voltages, currents, amplitude),
         temperature=spec.temperature,
         input_signs=_input_signs(spec, voltages, amplitude),
-        conductance_classes=_seen(dataset, "conductance_classes", classes),
-        input_classes=_seen(dataset, "input_classes", inputs),
+        conductance_classes=seen_classes(dataset.config, "conductance", classes),
+        input_classes=seen_classes(dataset.config, "input", inputs),
     )
     tools = {
         **tool_versions(),
@@ -264,11 +264,6 @@ def class_errors(missed: Tensor, currents: Tensor, names: np.ndarray) -> dict[st
     return classes
 
 
-def class_names(tiles: Sequence[str], vectors: Sequence[str]) -> np.ndarray:
-    """`conductance class / input class` of every read, (tile, vector)."""
-    return np.array([[f"{tile} / {vector}" for vector in vectors] for tile in tiles])
-
-
 def relative_rms(missed: Tensor, currents: Tensor) -> float:
     """RMS of an error over the RMS of the true currents."""
     return float(missed.square().mean().sqrt()) / max(float(currents.square().mean().sqrt()), 1e-30)
@@ -399,17 +394,3 @@ def _is_odd(spec: TileSpec, amplitude: float) -> bool:
     voltage = torch.linspace(0.1, 1.0, 7, dtype=torch.float64) * amplitude
     forward, backward = (torch.as_tensor(device.current(sign * voltage, state)) for sign in (1, -1))
     return bool(torch.allclose(forward, -backward, rtol=1e-9, atol=0.0))
-
-
-def _seen(dataset: Dataset, plan: str, codes: np.ndarray) -> tuple[str, ...] | None:
-    """Names of the classes with these codes; None where the Dataset does not record them."""
-    names = (dataset.config.get("read") or {}).get(plan)
-    return None if not names else tuple(names[code] for code in np.unique(codes))
-
-
-def _class_names(dataset: Dataset, classes: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """`conductance class / input class` of every read, (tile, vector)."""
-    plan = dataset.config.get("read") or {}
-    tiles = np.array(plan.get("conductance_classes") or [str(code) for code in range(int(classes.max()) + 1)])
-    vectors = np.array(plan.get("input_classes") or [str(code) for code in range(int(inputs.max()) + 1)])
-    return class_names(tiles[classes].tolist(), vectors[inputs].tolist())

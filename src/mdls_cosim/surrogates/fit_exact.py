@@ -10,8 +10,9 @@ from mdls_cosim.dataset import Array, Dataset
 from mdls_cosim.errors import InputError
 from mdls_cosim.fidelity import NodalTile
 from mdls_cosim.surrogates.domain import Domain
-from mdls_cosim.surrogates.fit import class_names, held_out_error, reached_voltage
+from mdls_cosim.surrogates.fit import held_out_error, reached_voltage
 from mdls_cosim.surrogates.parameters import Reads
+from mdls_cosim.surrogates.read_classes import class_names
 from mdls_cosim.surrogates.series import SeriesSurrogate
 from mdls_cosim.surrogates.series_fit import fit_coefficients
 

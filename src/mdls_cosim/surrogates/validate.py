@@ -14,7 +14,8 @@ from mdls_cosim.characterize import Progress, ReadPlan, draw_tiles, read_tiles
 from mdls_cosim.errors import InputError
 from mdls_cosim.spice import Engine
 from mdls_cosim.surrogates.domain import Domain
-from mdls_cosim.surrogates.fit import class_errors, class_names
+from mdls_cosim.surrogates.fit import class_errors
+from mdls_cosim.surrogates.read_classes import class_names
 from mdls_cosim.surrogates.surrogate import Surrogate
 
 # Keeps the draws apart from those of every characterization, whatever seed the user picks.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from mdls_cosim.cli.files import check_input, check_output, size_of
-from mdls_cosim.errors import StoreError
+from mdls_cosim import cli
+from mdls_cosim.cli.files import check_input, check_output, content_of, size_of
+from mdls_cosim.errors import ConfigError, StoreError
 
 
 def test_missing_input(tmp_path: Path) -> None:
@@ -52,3 +54,33 @@ def test_input_is_never_replaced(tmp_path: Path) -> None:
 def test_size(count: int, text: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(count))
     assert size_of(tmp_path / "file") == text
+
+
+@pytest.mark.parametrize("error", [KeyError("tiles"), TypeError("x"), ValueError("y" * 500), ZeroDivisionError()])
+def test_content_that_is_not_what_its_kind_holds_is_one_error(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(StoreError, match=r"content that cannot be shown at .*file\.h5.*altered") as found,
+        content_of(tmp_path / "file.h5"),
+    ):
+        raise error
+    assert found.value.__cause__ is error
+    assert len(str(found.value)) <= 300
+
+
+@pytest.mark.parametrize("error", [ConfigError("x"), BrokenPipeError(), UnicodeEncodeError("ascii", "é", 0, 1, "no")])
+def test_what_is_not_of_the_content_stays_as_it_is(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)), content_of(tmp_path / "file.h5"):
+        raise error
+
+
+@pytest.mark.parametrize("command", [("info",), ("report", "--out", "page.html")])
+@pytest.mark.parametrize("layer", ['{"name": "a", "rms": 0.1}', "[]", '{"rms": {}}'])
+def test_an_altered_audit_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], layer: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("audit.json").write_text(f'{{"by_layer": [{layer}], "pairs": {{}}, "subject": {{}}, "read_time": null}}')
+    found = CliRunner().invoke(cli.app, [command[0], "audit.json", *command[1:]])
+    assert found.exit_code == 2
+    assert "content that cannot be shown" in found.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["audit.json"]

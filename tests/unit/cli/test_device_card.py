@@ -48,6 +48,59 @@ def test_every_set_has_a_card(name: str):
     assert "Parameters" in card.tables
 
 
+BRANCHES = """
+[calibration]
+notes = ["%s", "on_rate is at the largest value that was searched"]
+[calibration.errors]
+"loop.csv" = 0.01
+[calibration.branches."loop.csv".negative]
+sign = "negative"
+points = 100
+rms_current = "7.25 uA"
+error = 0.151
+error_out = 0.125
+error_back = 0.234
+reference_voltage = "-100 mV"
+measured = { high_resistive = "1.02 uS", low_resistive = "285 uS", switching_voltage = "-308 mV" }
+modelled = { high_resistive = "8.11 uS", low_resistive = "336 uS", switching_voltage = "-191 mV" }
+"""
+
+
+def test_a_card_has_the_branches_of_the_fitted_loops(tmp_path: Path):
+    """Errors over the range alone flatter asymmetric devices; notes that repeat a warning are left out."""
+    path = tmp_path / "mine.toml"
+    device = '[device]\nmodel = "metastable_switch"\n'
+    path.write_text(device)
+    warned = next(note for note in device_card(str(path)).notes if note.startswith("warning: "))
+    path.write_text(device + BRANCHES % warned.removeprefix("warning: "))
+    said = run("info", path)
+    assert "loop.csv negative fitted 7.25 µA 15.1 % 12.5 % 23.4 %" in said
+    assert "loop.csv -100 mV 1.02 µS / 8.11 µS 279 / 41.4 -308 mV / -191 mV" in said
+    assert said.count(warned.removeprefix("warning: ")) == 1
+    assert "note: on_rate is at the largest value" in said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "[calibration]\nbranches = 3\n",
+        "[calibration.branches]\nx = 3\n",
+        "[calibration.branches.x]\nnegative = 3\n",
+        "[calibration.spread.on_resistance]\nsigma = 3\n",
+        '[calibration.errors]\nx = "y"\n',
+        '[calibration.values.x]\nunit = "[s"\nvalue = "3 V"\n',
+        '[calibration.values.x]\nunit = "1/0"\nvalue = "3 V"\n',
+    ],
+)
+def test_what_no_calibration_writes_is_at_most_one_line(tmp_path: Path, wrong: str):
+    path = tmp_path / "mine.toml"
+    path.write_text('[device]\nmodel = "vteam"\n' + wrong)
+    found = CliRunner().invoke(cli.app, ["info", str(path)])
+    assert found.exit_code in (0, 2)
+    assert found.exception is None or isinstance(found.exception, SystemExit)
+    assert len(found.stderr.splitlines()) <= 1
+
+
 def test_another_toml_is_one_error(tmp_path: Path):
     path = tmp_path / "tile.toml"
     path.write_text("[tile]\nrows = 2\n")
