@@ -22,6 +22,9 @@ _MOST_PARTS = 100
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}){{{_MOST_PARTS}}}")
 
+LARGEST_SEED = 2**62
+"""Files hold integers of 64 bits; repetitions count from a seed upward."""
+
 _TEXT = {"text": True}  # the validation context in which quantities must carry their unit
 
 
@@ -134,7 +137,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
             "TOML syntax: a key of too many parts", where=f"{where}, line {line}", limit=f"{_MOST_PARTS} parts"
         )
     try:
-        return tomllib.loads(text)
+        tables = tomllib.loads(text)
     except RecursionError:
         raise ConfigError("TOML syntax: too deeply nested", where=where, hint="Nest fewer arrays and tables") from None
     except ValueError as error:  # also a number of more digits than Python converts
@@ -144,6 +147,21 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         line = (position and position[1]) or text.count("\n") + 1
         what = str(error)[: position.start()] if position else str(error)
         raise ConfigError(f"TOML syntax: {what[:120]}", where=f"{where}, line {line}") from None
+    _check_integers(tables, where)
+    return tables
+
+
+def _check_integers(tables: Mapping[str, Any], where: str) -> None:
+    """Refuse integers that TOML, JSON and HDF5 files do not hold."""
+    unseen: list[tuple[str, Any]] = list(tables.items())
+    while unseen:
+        key, value = unseen.pop()
+        if isinstance(value, Mapping):
+            unseen += [(f"{key}.{name}", each) for name, each in value.items()]
+        elif isinstance(value, list):
+            unseen += [(key, each) for each in value]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError("an integer of more than 64 bits", where=f"{where}: {key}", limit="-2^63 to 2^63 - 1")
 
 
 def check_stored(value: Any, where: str) -> None:

@@ -83,6 +83,8 @@ def parse_quantity(text: str, unit: str) -> float:
     number, unit_text = match.groups()
     if not unit_text:
         raise ConfigError("a number without its unit", value=text, limit=_allowed(unit))
+    if unit_text.startswith(("**", "^")):  # pint leaves it out: 1e3**2 V would be 1000 V
+        raise ConfigError("not a quantity", value=text, limit=_allowed(unit))
     scale, offset = _conversion(unit_text, unit, text)
     try:
         # Decimal arithmetic gives the float nearest to what was written: 25 * 1e-6 is 2.4999999999999998e-05.

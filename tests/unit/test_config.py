@@ -181,6 +181,8 @@ def test_a_toml_file_loads(tmp_path):
         (b"\x89HDF\r\n\x1a\n\0", "", "not a text file"),
         ("tile = " + "[" * 5000, "", "too deeply nested"),
         ("tile = " + "9" * 5000, "", "a number that is too long"),
+        ("[tile]\nrows = 9223372036854775808\n", ": tile.rows", "an integer of more than 64 bits"),
+        ("[[tile.some]]\nrows = [[-9223372036854775809]]\n", ": tile.some.rows", "an integer of more than 64 bits"),
         ("\n" + ".".join(["tile"] * 100_000) + " = 1", ", line 2", "a key of too many parts"),
         ("# " + "x" * LARGEST_TOML, "", "too large"),
     ],

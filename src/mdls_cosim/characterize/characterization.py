@@ -19,7 +19,7 @@ from mdls_cosim.characterize.settle import SettlePlan
 from mdls_cosim.characterize.sneak import SneakPlan
 from mdls_cosim.characterize.temperature import TemperaturePlan
 from mdls_cosim.characterize.write import WritePlan
-from mdls_cosim.config import AbsentIsNone, Config
+from mdls_cosim.config import LARGEST_SEED, AbsentIsNone, Config
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.quantities import Conductance
 from mdls_cosim.tiles import TileSpec
@@ -71,7 +71,7 @@ class Characterization(Config):
     """Broken cells and lines; absent: not run."""
     temperature: TemperaturePlan | None = None
     """Cells and tiles from cold to hot; absent: not run."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Of every random draw."""
     seeds: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Repetitions, with the seeds `seed`, `seed` + 1, …"""

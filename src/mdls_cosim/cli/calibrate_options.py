@@ -100,7 +100,7 @@ class CalibrateOptions:
             "Without it every file is a device of its own.",
         ),
     ] = None  # fmt: skip
-    seed: Annotated[int, Option("--seed", min=0, help="Of every random draw.")] = 0
+    seed: Annotated[int, Option("--seed", min=0, max=2**62, help="Of every random draw.")] = 0
     plot: Annotated[
         Path | None, Option("--plot", metavar="FILE.png", help="Model over data; by default beside PARAMS.toml.")
     ] = None

@@ -53,7 +53,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; made if missing.")] = Path(
         "demo-out"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of every random draw.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="ngspice processes; one a processor if absent.")] = None,
 ) -> None:
     """Run the whole chain on real data.

@@ -24,7 +24,7 @@ def validate(
     size: Annotated[
         str | None, typer.Option("--size", metavar="ROWSxCOLS", help="Of the tiles; that of the fit if not given.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random tiles and inputs.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the random tiles and inputs.")] = 1,
     workers: Annotated[
         int | None, typer.Option(min=1, help="ngspice processes side by side; one a processor if not given.")
     ] = None,

@@ -49,6 +49,7 @@ def test_the_conductance_range_follows_from_the_devices_of_all_corners():
         ({"iv": {"points": 2}}, "points"),
         ({"iv": {"cells": 0}}, "cells"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),  # a Dataset of such a seed could not be read
         ({"sed": 1}, "seed"),
     ],
     ids=str,

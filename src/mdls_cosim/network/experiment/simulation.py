@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mdls_cosim.config import Config, load_toml
+from mdls_cosim.config import LARGEST_SEED, Config, load_toml
 from mdls_cosim.errors import ConfigError
 from mdls_cosim.network.experiment import fields
 from mdls_cosim.network.experiment.plan import Plan, Reading
@@ -110,7 +110,7 @@ class Simulation(Reading):
     of all keys where `grid` is true."""
     runs: Count = 10
     """Chips programmed for each point: seeds `seed`, `seed` + 1, …"""
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)] = 0
     """Of every random draw, training included."""
     images: Count | None = None
     """Of the test data, the first; absent: all."""
