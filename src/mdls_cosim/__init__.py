@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         on_rung,
         program,
         reestimate_batch_norm,
+        register_converter,
         save_weights,
         to_torch,
         train,
@@ -95,7 +96,7 @@ _EXPORTS = {
     "fidelity": ("IdealTile", "NodalTile", "SpiceTile"),
     "network": (
         "analog_layers", "at", "audit", "check", "compensate_drift", "convert", "evaluate", "load_weights", "on_rung",
-        "program", "reestimate_batch_norm", "save_weights", "to_torch", "train",
+        "program", "reestimate_batch_norm", "register_converter", "save_weights", "to_torch", "train",
     ),
     "surrogates": ("Surrogate", "fit", "fit_pulses", "fit_to_exact", "load", "validate"),
     "tiles": ("SelectorCell", "SubcircuitCell", "TileSpec", "TransistorCell"),
@@ -118,7 +119,7 @@ __all__ = [  # noqa: RUF022
     "IdealTile", "NodalTile", "SpiceTile",
     # network
     "analog_layers", "at", "audit", "check", "compensate_drift", "convert", "evaluate", "load_weights", "on_rung",
-    "program", "reestimate_batch_norm", "save_weights", "to_torch", "train",
+    "program", "reestimate_batch_norm", "register_converter", "save_weights", "to_torch", "train",
     # surrogates
     "Surrogate", "fit", "fit_pulses", "fit_to_exact", "load", "validate",
     # tiles

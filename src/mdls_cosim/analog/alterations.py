@@ -37,6 +37,14 @@ def reparametrised(module: nn.Module) -> str | None:
     return None
 
 
+def altered_instance(module: nn.Module) -> str | None:
+    """How this instance differs from others of its class, in hooks or replaced methods; None: it does not."""
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return "carries hooks, which would be lost"
+    methods = _replaced_on_instance(module)
+    return f"its {', '.join(methods)} was replaced, which would be lost" if methods else None
+
+
 def alteration(module: nn.Module) -> str | None:
     """How a module of torch was altered so that a conversion would lose it; None: it was not."""
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
@@ -91,7 +99,7 @@ def _replaced_methods(module: nn.Module) -> list[str]:
     What a conversion takes over is the computation of torch's own class; a replaced method would be lost.
     """
     kind = type(module)
-    own = [name for name in vars(module) if callable(getattr(kind, name, None)) and name not in _BOOKKEEPING]
+    own = _replaced_on_instance(module)
     inherited = [
         f"{base.__name__}.{name}"
         for base in kind.__mro__[: kind.__mro__.index(nn.Module)]
@@ -99,6 +107,10 @@ def _replaced_methods(module: nn.Module) -> list[str]:
         if isinstance(value, types.FunctionType) and name not in _BOOKKEEPING and not _defined_beside(value, base)
     ]
     return own + inherited
+
+
+def _replaced_on_instance(module: nn.Module) -> list[str]:
+    return [name for name in vars(module) if callable(getattr(type(module), name, None)) and name not in _BOOKKEEPING]
 
 
 _BOOKKEEPING = frozenset(dir(nn.Module)) - {"forward", "__call__", "_call_impl", "_wrapped_call_impl"}

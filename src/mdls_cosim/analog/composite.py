@@ -121,14 +121,18 @@ def matrix(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
     return layer
 
 
-def open_composites(model: nn.Module) -> dict[Composite, nn.Module]:
+def open_composites(
+    model: nn.Module, leave: Callable[[nn.Module], bool] = lambda _: False
+) -> dict[Composite, nn.Module]:
     """Opens everything in `model` of the kinds of `Composite`, in place; what was there before, the outer ones first.
 
-    `model` itself stays. What was altered in a way that would be lost, as by hooks, stays too.
+    `model` itself stays. What was altered in a way that would be lost, as by hooks, stays too, and so do all parts of
+    the modules for which `leave` is true.
     """
     originals: dict[Composite, nn.Module] = {}
+    left = {part for whole in model.modules() if leave(whole) for part in whole.modules()}
     while True:
-        found = [part for part in model.modules() if part is not model and openable(part)]
+        found = [part for part in model.modules() if part is not model and part not in left and openable(part)]
         if not found:
             return originals
         # One in another is there still when that is open: its turn comes then.

@@ -7,6 +7,7 @@ from mdls_cosim.network.compensate import Correction, calibrate_columns, compens
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
 from mdls_cosim.network.conversion_plan import check
 from mdls_cosim.network.convert import convert
+from mdls_cosim.network.converters import register_converter, unregister_converter
 from mdls_cosim.network.data import LabelledData, cifar10, digits, npz
 from mdls_cosim.network.evaluate import Accuracy, evaluate
 from mdls_cosim.network.moments import at
@@ -41,7 +42,9 @@ __all__ = [
     "on_rung",
     "program",
     "reestimate_batch_norm",
+    "register_converter",
     "save_weights",
     "to_torch",
     "train",
+    "unregister_converter",
 ]

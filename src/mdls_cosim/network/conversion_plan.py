@@ -14,6 +14,7 @@ from mdls_cosim.analog import AnalogLayer, Composite, Hardware, MatrixProduct
 from mdls_cosim.analog.composite import open_composites
 from mdls_cosim.errors import ConfigError, InputError, NotAvailable
 from mdls_cosim.network.chips import copied
+from mdls_cosim.network.converters import registered
 from mdls_cosim.network.convertibility import WHOLE, digital_reason, matches, matrix_layers, refusal, unregistered
 from mdls_cosim.network.written_products import open_products
 
@@ -58,12 +59,12 @@ class ConversionPlan:
         hardware = Hardware.checked(hardware)
         choices = _choices(rules, hardware)
         whole = nn.Sequential(copied(model))
-        originals = open_composites(whole)
+        originals = open_composites(whole, registered)
         wanted = any(each is not None and each.attention == "tiles" for each in (hardware, *choices.values()))
-        untraced = open_products(whole[0]) if wanted else {}
+        untraced = open_products(whole[0], registered) if wanted else {}
         layers = matrix_layers(whole[0])
         _check_patterns(choices, layers)
-        registered = {id(each) for each in (*whole.modules(), *whole.parameters(), *whole.buffers())}
+        known = {id(each) for each in (*whole.modules(), *whole.parameters(), *whole.buffers())}
         chosen: dict[nn.Module, Hardware] = {}
         kept: dict[nn.Module, str] = {}
         uncounted: set[nn.Module] = set()
@@ -71,7 +72,7 @@ class ConversionPlan:
         for module, names in layers.items():
             pattern = next((pattern for pattern in choices if matches(pattern, names)), None)
             under = hardware if pattern is None else choices[pattern]
-            if (reason := digital_reason(module, unregistered(module, registered))) is not None:
+            if (reason := digital_reason(module, unregistered(module, known))) is not None:
                 kept[module] = reason
                 uncounted.add(module)
             elif under is None:
@@ -109,7 +110,7 @@ def check(model: nn.Module, hardware: Hardware, rules: Rules | None = None) -> N
 def check_rules(model: nn.Module, patterns: Iterable[str]) -> None:
     """ConfigError if a pattern matches no layer of `model`, under the names that `convert` uses."""
     whole = nn.Sequential(copied(model))
-    open_composites(whole)
+    open_composites(whole, registered)
     _check_patterns(patterns, matrix_layers(whole[0]))
 
 
@@ -163,7 +164,7 @@ def _check_finite(layers: Mapping[str, nn.Module]) -> None:
     """InputError naming the layers whose weights or biases are not finite."""
     wrong = []
     for name, layer in layers.items():
-        for part, values in layer.named_parameters(recurse=False):
+        for part, values in layer.named_parameters():
             if count := int((~torch.isfinite(values.detach())).sum()):
                 wrong.append(f"{name}.{part} ({count} of {values.numel()})")
     if wrong:

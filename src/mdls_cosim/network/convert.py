@@ -17,7 +17,8 @@ from mdls_cosim.network.calibrate import calibrate
 from mdls_cosim.network.chips import share_scale
 from mdls_cosim.network.conversion import ConversionReport, ConvertedLayer, SkippedLayer
 from mdls_cosim.network.conversion_plan import ConversionPlan, Rules
-from mdls_cosim.network.convertibility import CONVERTERS, WHOLE, kinds
+from mdls_cosim.network.converters import analog_parts, kinds, on_tiles
+from mdls_cosim.network.convertibility import WHOLE
 from mdls_cosim.network.digital_products import DigitalProducts, plain_tensors
 from mdls_cosim.network.moments import give_method
 from mdls_cosim.network.written_products import product_parts
@@ -42,7 +43,8 @@ def convert(
 
     Raises:
         ConfigError: a pattern that matches no layer; hardware that its rung cannot compute.
-        InputError: `hardware` is not a Hardware; weights or biases are not finite; nothing to calibrate on.
+        InputError: `hardware` is not a Hardware; weights or biases are not finite; nothing to calibrate on; a
+            registered converter that returns no layer on tiles.
         NotAvailable: layers with matrices that cannot be put on tiles, and that no rule keeps digital; a model that
             cannot be copied.
 
@@ -51,14 +53,14 @@ def convert(
     """
     plan = ConversionPlan.of(model, hardware, rules)
     whole, layers, kept = plan.whole, plan.layers, plan.kept
-    replacements = {
-        module: CONVERTERS[type(module)](module, under, layer_seed(seed, layers[module][0]))
-        for module, under in plan.chosen.items()
-    }
+    replacements = {module: on_tiles(module, under, seed, layers[module][0]) for module, under in plan.chosen.items()}
+    converted: dict[str, AnalogLayer] = {}
     for module, layer in replacements.items():
-        layer.label = layers[module][0] or WHOLE
         _keep_attributes(module, layer)
-    seeds = {layer: layer_seed(seed, layers[module][0]) for module, layer in replacements.items()}
+        converted |= analog_parts(layer, layers[module][0])
+    for name, layer in converted.items():
+        layer.label = name or WHOLE
+    seeds = {layer: layer_seed(seed, name) for name, layer in converted.items()}
     for layer in share_scale(seeds):
         layer.program(seeds[layer])
     replace_modules(whole, replacements)
@@ -73,7 +75,6 @@ def convert(
         # Its fast path would take the weights of its layers, and hand them nested tensors.
         if isinstance(module, nn.TransformerEncoder) and any(isinstance(part, Composite) for part in module.modules()):
             module.enable_nested_tensor = module.use_nested_tensor = False
-    converted = {layers[module][0]: layer for module, layer in replacements.items()}
     if plan.has_no_matrix:
         warnings.warn(
             f"{type(model).__name__} has no layer with a weight matrix: nothing is on tiles; str(report) says why",

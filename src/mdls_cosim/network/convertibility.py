@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,34 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from mdls_cosim.analog import (
-    AnalogConv1d,
-    AnalogConv2d,
-    AnalogConv3d,
-    AnalogConvTranspose1d,
-    AnalogConvTranspose2d,
-    AnalogConvTranspose3d,
-    AnalogLayer,
-    AnalogLinear,
-    AnalogProduct,
-    Composite,
-    Hardware,
-    MatrixProduct,
-)
-from mdls_cosim.analog.alterations import alteration, reparametrised
+from mdls_cosim.analog import AnalogLayer, Composite
+from mdls_cosim.analog.alterations import alteration, altered_instance, reparametrised
 from mdls_cosim.analog.plain_attributes import held_values, plain_attributes
-
-CONVERTERS: dict[type[nn.Module], Callable[[Any, Hardware, int], AnalogLayer]] = {
-    nn.Linear: AnalogLinear.from_linear,
-    nn.Conv1d: AnalogConv1d.from_conv,
-    nn.Conv2d: AnalogConv2d.from_conv,
-    nn.Conv3d: AnalogConv3d.from_conv,
-    nn.ConvTranspose1d: AnalogConvTranspose1d.from_conv,
-    nn.ConvTranspose2d: AnalogConvTranspose2d.from_conv,
-    nn.ConvTranspose3d: AnalogConvTranspose3d.from_conv,
-    MatrixProduct: AnalogProduct.from_digital,
-}
-"""What becomes what, beside the kinds of `Composite`. Subclasses are left out: they may compute something else."""
+from mdls_cosim.network.converters import CONVERTERS, kinds
+from mdls_cosim.network.converters import registered as is_registered
 
 DIGITAL = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag)
 """What has weights and no matrix product: digital in any hardware."""
@@ -86,11 +63,6 @@ def matrix_layers(model: nn.Module) -> dict[nn.Module, list[str]]:
             if part is not module and part in layers:
                 layers[part] += aliases
     return layers
-
-
-def kinds() -> tuple[type[nn.Module], ...]:
-    """What can be put on tiles."""
-    return (*CONVERTERS, *Composite.kinds)
 
 
 def _weights(module: nn.Module) -> list[Any]:
@@ -146,6 +118,8 @@ def _may_be_weights(held: Any) -> bool:
 def digital_reason(module: nn.Module, plain: list[str]) -> str | None:
     """Why a module has no place on tiles, if it has none; `plain`: its `unregistered` matrices."""
     kind = type(module).__name__
+    if is_registered(module):
+        return None
     if isinstance(module, AnalogLayer):
         return "already analog"
     if isinstance(module, DIGITAL):
@@ -176,15 +150,26 @@ def refusal(module: nn.Module) -> str | None:
         return "its weights are not initialised yet; run one batch"
     if (reason := reparametrised(module)) is not None:
         return reason
+    if is_registered(module):
+        return altered_instance(module) or _no_plain_parameters(module.parameters())
     if type(module) not in kinds():
         subclass = isinstance(module, kinds())
         return "a subclass that may compute something else" if subclass else "its matrix is in no layer that is known"
     if (reason := alteration(module)) is not None:
         return reason
-    for part in (module.weight, module.bias) if type(module) in CONVERTERS and _weights(module) else ():
+    if type(module) in CONVERTERS and _weights(module):
+        return _no_plain_parameters((module.weight, module.bias)) or _does_not_fit(module)
+    return None
+
+
+def _no_plain_parameters(parameters: Iterable[Any]) -> str | None:
+    """Why the first weight or bias that cannot be written to tiles cannot, if there is one."""
+    for part in parameters:
+        if isinstance(part, nn.parameter.UninitializedParameter):
+            return "its weights are not initialised yet; run one batch"
         if part is not None and (reason := _no_plain_numbers(part)) is not None:
             return reason
-    return _does_not_fit(module) if type(module) in CONVERTERS and _weights(module) else None
+    return None
 
 
 def _does_not_fit(module: Any) -> str | None:

@@ -37,18 +37,19 @@ _FORMS: dict[Any, tuple[tuple[str, ...], Callable[..., Tensor]]] = {
 """Functions of torch, and names of methods, with the names of their products and what computes them by these."""
 
 
-def open_products(model: nn.Module) -> dict[str, str]:
+def open_products(model: nn.Module, leave: Callable[[nn.Module], bool] = lambda _: False) -> dict[str, str]:
     """Gives users' modules a `MatrixProduct` for every product of two activations in their `forward`.
 
     The module keeps its class, its attributes and its code: while its `forward` runs, calls at the places that torch.fx
-    saw are computed by these parts. In place.
+    saw are computed by these parts. In place. Modules for which `leave` is true stay as they are, with all their parts.
 
     Returns:
         Modules that torch.fx cannot trace, and why.
     """
     untraced: dict[str, str] = {}
+    left = {part for whole in model.modules() if leave(whole) for part in whole.modules()}
     for name, module in list(model.named_modules()):
-        if not _is_users(module):
+        if module in left or not _is_users(module):
             continue
         if "forward" in vars(module):
             untraced[name] = "its forward was replaced on the instance"
