@@ -75,6 +75,8 @@ def acting(hardware: Hardware) -> Acting:
             raise ConfigError(
                 "an effect that cannot act here", where="variability.effects", value=_name(effect), limit=reason
             )
+    if hardware.cycles and not any(isinstance(each, Endurance) for each in configured.effects):
+        left_out.append("cycles (no effect endurance in variability: cells are as new)")
     variability = configured if len(kept) == len(configured.effects) else Variability(effects=tuple(kept))
     return Acting(variability, tuple(left_out), _spreads_shape(hardware, variability))
 

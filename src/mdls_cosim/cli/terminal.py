@@ -35,7 +35,7 @@ def _console(**options: Any) -> Console:
         def on_broken_pipe(self) -> None:
             end_quietly()
 
-    return Quiet(highlight=False, **options)
+    return Quiet(highlight=False, emoji=False, **options)  # ":100:" in the text of a user is no emoji
 
 
 def print_error(message: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mdls_cosim.cli.terminal import print_error, print_line
 from mdls_cosim.dataset import Dataset
 
 COMMAND = [sys.executable, "-m", "mdls_cosim"]
@@ -51,3 +52,11 @@ def test_a_reader_that_leaves_ends_a_command_quietly(file: Path) -> None:
 def test_closed_streams_are_no_reason_to_fail(file: Path) -> None:
     command = " ".join([*COMMAND, "info", f"'{file}'"])
     assert subprocess.run(f"exec {command} >&- 2>&- <&-", shell=True, env=PYTHON).returncode == 0
+
+
+def test_names_between_colons_are_no_emojis(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("no such function at metric, net:zzz: got 1")
+    print_line("a:x: b")
+    told = capsys.readouterr()
+    assert "net:zzz: got" in told.err
+    assert "a:x: b" in told.out

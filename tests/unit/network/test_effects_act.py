@@ -348,13 +348,19 @@ class TestOpenLoop:
 )
 def test_values_that_change_nothing_are_named(effect):
     given = hardware(DEVICES["LinearIonDrift"][0], "ideal", Variability(effects=(effect,)))
-    (named,) = given.left_out
+    named = next(each for each in given.left_out if not each.startswith("cycles"))
     assert named.startswith(effect.effect)
     assert named.endswith("0)")
 
 
 def test_read_noise_that_is_off_is_named():
     noise = Variability(effects=(ReadNoise(relative=0.1),))
-    given = hardware(Vteam(), "ideal", noise)
+    given = hardware(Vteam(), "ideal", noise).replace(cycles=0)
     assert given.left_out == ()
     assert given.replace(read_noise="off").left_out == ("read_noise (Hardware.read_noise is off)",)
+
+
+def test_cycles_without_endurance_are_named():
+    (named,) = hardware(Vteam(), "ideal", Variability(effects=(Stuck(on=0.1),))).left_out
+    assert named.startswith("cycles (no effect endurance")
+    assert hardware(Vteam(), "ideal", Variability(effects=(Endurance(closing=0.1),))).left_out == ()
