@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mdls_cosim.analog import Hardware
 from mdls_cosim.errors import ConfigError, InputError, MdlsError
-from mdls_cosim.network.chips import kept_state
+from mdls_cosim.network.chips import evaluation_mode, kept_state
 from mdls_cosim.network.compensate import batch_norms
 from mdls_cosim.network.conversion_plan import ConversionPlan, check_rules
 from mdls_cosim.network.data import LabelledData
@@ -15,7 +15,7 @@ from mdls_cosim.network.experiment.plan import Plan, Point
 from mdls_cosim.network.experiment.simulation import Simulation
 from mdls_cosim.network.experiment.surrogates import needs_fit
 from mdls_cosim.network.scores import Metric, chosen, classes_of
-from mdls_cosim.network.user_code import call, described_error
+from mdls_cosim.network.user_code import call
 
 _ITEMS = 32
 """Test items that a metric is tried on."""
@@ -57,24 +57,16 @@ def check_takes(
 
 def _outputs(model: nn.Module, images: Tensor, where: str) -> object:
     """What an untrained network returns for some images; its state is afterwards as before."""
-    training = model.training
-    model.eval()
-    try:
-        with kept_state(model), torch.no_grad():
-            return model(images)
-    except MdlsError:
-        raise
-    except (Exception, SystemExit) as error:
-        described = described_error(error)
-        if described is None:
-            raise
-        raise ConfigError(
-            f"the network does not take the images: {described}",
+    shape = "x".join(map(str, images.shape[1:]))
+    with evaluation_mode(model), kept_state(model), torch.no_grad():
+        return call(
+            model,
+            images,
+            what="the network does not take the images: it",
             where=where,
-            value="images " + "x".join(map(str, images.shape[1:])),
-        ) from error
-    finally:
-        model.train(training)
+            hint=f"They are {shape}",
+            error=ConfigError,
+        )
 
 
 def check_asked(model: nn.Module, simulation: Simulation, plan: Plan, where: str) -> None:

@@ -86,7 +86,7 @@ def placed(make: Callable[[], Any], where: str) -> Any:
     try:
         return make()
     except ConfigError as error:
-        error.where = where if error.where in (None, "model") else f"{where}, {error.where}"
+        error.where = where if error.where in (None, "model", where) else f"{where}, {error.where}"
         raise
 
 

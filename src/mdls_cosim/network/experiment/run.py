@@ -222,8 +222,8 @@ class Work:
                     hint="Name another folder with --out, or start over with --force",
                 )
             stage(
-                f"the code of the network or the metric, the weights or the data have changed since the {kept.done} runs in "
-                f"{journal.path}: all runs are computed again"
+                f"the code of the network or the metric, the weights or the data have changed since the {kept.done} "
+                f"runs in {journal.path}: all runs are computed again"
             )
         journal.begin(f"{_hash([unit.key for unit in units])} of experiment {asked}", self.tools)
         return found
