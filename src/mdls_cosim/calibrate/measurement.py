@@ -48,6 +48,8 @@ class Loop:
     """Of a periodic drive [s], where it is known."""
     follows: str | None = None
     """Name of the loop whose last state is the first of this one, where they are cycles of one measurement."""
+    device: str | None = None
+    """Which of several devices it belongs to; None: not stated."""
     limited: np.ndarray | None = None
     """(3, points left out) times [s], voltages [V] and currents [A] at a compliance limit; None: no point is."""
     notes: tuple[str, ...] = ()

@@ -44,7 +44,7 @@ _COLUMNS: dict[Kind, str] = {
 _MOST_RAMPS = 10_000
 """In a file."""
 _USED: dict[Kind, tuple[str, ...]] = {
-    "loop": ("voltage", "applied voltage", "current", "time", "cycle"),
+    "loop": ("voltage", "applied voltage", "current", "time", "cycle", "device"),
     "pulses": ("ramp", "pulse"),
     "levels": ("level", "target"),
     "drift": ("time", "device"),
@@ -94,6 +94,8 @@ class MeasuredFile(Setup):
     """Its path, from the folder of the list."""
     hold_out: bool = False
     """It is not fitted, only compared."""
+    device: str | None = None
+    """Of loops: which of several devices it belongs to."""
 
 
 class MeasuredFiles(Config):
@@ -105,8 +107,8 @@ class MeasuredFiles(Config):
 def read_measurement(path: str | os.PathLike[str], setup: Setup | None = None) -> tuple[list[Measurement], TableFile]:
     """The measurements in a file, all of one kind, and its table.
 
-    A file holds one loop, one table of levels, one set of drift traces or one endurance table; or ramps of pulses, as
-    one PulseTrain a direction.
+    A file holds one loop (with a column `device`, one loop of each device), one table of levels, one set of drift
+    traces or one endurance table; or ramps of pulses, as one PulseTrain a direction.
 
     Raises:
         StoreError, ConfigError, InputError: see `read_table`; the columns make no measurement of this kind; what
@@ -149,7 +151,7 @@ _ARTICLES: dict[Kind, str] = {
 
 def _measurements(kind: Kind, table: TableFile, setup: Setup) -> list[Measurement]:
     if kind == "loop":
-        return [_loop(table, setup)]
+        return list(_loops(table, setup))
     if kind == "pulses":
         return list(_pulses(table, setup))
     if kind == "endurance":
@@ -193,6 +195,21 @@ def _kind_of(table: TableFile) -> Kind:
         "columns that make no measurement", where=table.path, value=", ".join(c.name for c in table.columns),
         limit="; ".join(f"{kind}: {what}" for kind, what in _COLUMNS.items()),
     )  # fmt: skip
+
+
+def _loops(table: TableFile, setup: Setup) -> list[Loop]:
+    """The loop of each device of a table."""
+    if not table.has("device"):
+        return [_loop(table, setup)]
+    device = table.counts("device")
+    found = []
+    for number in np.unique(device):
+        own = device == number
+        kinds = table.kinds[own] if table.kinds.size else table.kinds
+        part = dataclasses.replace(table, values=table.values[own], lines=table.lines[own], kinds=kinds)
+        loop = _loop(part, setup)
+        found.append(dataclasses.replace(loop, name=f"{table.name}, device {number}", device=str(number)))
+    return found
 
 
 def _loop(table: TableFile, setup: Setup) -> Loop:

@@ -30,10 +30,8 @@ _NOMINAL_CYCLES = 3
 """Cycles of each that it is fitted to."""
 _STARTS = 21
 """First states that are tried for a cycle."""
-_TRIED = 6
-"""Points around the nominal device from which each cycle is fitted."""
-_AROUND = 0.04
-"""Standard deviation of these in shares of the searched range."""
+_LOCAL = 0.2
+"""Largest distance from its start that a cycle's fit may reach, in shares of the searched range."""
 _RESOLVED = 0.15
 """Relative standard deviation of a parameter's estimate from one cycle, above which it is held."""
 _DRAWS = 400
@@ -68,11 +66,11 @@ def spread_of_devices(
 ) -> Statistics:
     """Distributions of the parameters of `model` over `devices`, each with its loops, and over their cycles.
 
-    The device whose largest current is the median of all is fitted first, to three cycles of each of its loops. Each
-    cycle of each device is then fitted by itself, from there: the parameters that the first fit determines, and the
-    first state; all else is held. Loops of one cycle of a device are fitted together, as one cycle; so are all loops of
-    a device, for the spread between devices. The analysis of variance (`random_effects`) parts the estimates into
-    device-to-device, cycle-to-cycle and the uncertainty of the fits. Correlations between parameters are left out.
+    The device whose largest current is the median of all is fitted first, to three cycles of each of its loops. From
+    there each device is fitted as a whole, and each of its cycles from that fit and from the first one: locally, in the
+    parameters that one cycle of every device determines, and the first state; all else is held. Loops of one cycle of a
+    device are fitted together, as one cycle. The analysis of variance (`random_effects`) separates device-to-device
+    spread, cycle-to-cycle spread and the uncertainty of the fits. Correlations between parameters are left out.
 
     Raises:
         InputError: fewer than two cycles in all, or no parameter that the loops determine.
@@ -94,17 +92,19 @@ def spread_of_devices(
     free = [place for place, each in enumerate(space.free) if nominal.determined[each.name]]
     if not free:
         raise InputError("no parameter that the loops determine", where=", ".join(devices), value=model)
-    free = _resolved(_units(devices[middle], nominal)[0], space, nominal, free, seed)
+    usual = np.array([each.share(nominal.values[each.name]) for each in space.free])
+    for loops in devices.values():
+        free = _resolved(_units(loops, nominal)[0], space, nominal, free, usual)
     estimates, variances, wholes = [], [], []
     for number, loops in enumerate(devices.values()):
         units = _units(loops, nominal)
-        found = [_estimate(unit, space, nominal, free, seed) for unit in units]
-        whole = _units(loops, nominal, apart=False)[0] if len(units) > 1 else None
-        wholes.append(found[0])
-        if whole is not None:
-            # The whole begins where its cycles ended, too, and they once more where it ended: fewer stay in a valley.
-            wholes[-1] = _estimate(whole, space, nominal, free, seed, [each[0] for each in found])
-            found = [_estimate(unit, space, nominal, free, seed, [wholes[-1][0]]) for unit in units]
+        if len(units) > 1:
+            whole = _estimate(_units(loops, nominal, apart=False)[0], space, nominal, free, [usual[free]])
+            found = [_estimate(unit, space, nominal, free, [whole[0], usual[free]]) for unit in units]
+        else:
+            found = [_estimate(units[0], space, nominal, free, [usual[free]])]
+            whole = found[0]
+        wholes.append(whole)
         estimates.append(np.stack([each[0] for each in found]))
         variances.append(np.stack([each[1] for each in found]))
         advance(share + (1 - share) * (number + 1) / len(devices))
@@ -171,11 +171,17 @@ def _units(loops: Sequence[Loop], nominal: LoopFit, apart: bool = True) -> list[
     return units + ([single] if single else [])
 
 
-def _resolved(unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Sequence[int], seed: int) -> list[int]:
-    """Parameters that one cycle determines: of those that trade against each other the least certain are held."""
+def _resolved(
+    unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Sequence[int], usual: np.ndarray
+) -> list[int]:
+    """Parameters that one cycle determines: of those that trade against each other the least certain are held.
+
+    Args:
+        usual: shares of all parameters of the nominal device.
+    """
     kept = list(free)
     while len(kept) > 1:
-        shares, variances = _estimate(unit, space, nominal, kept, seed)
+        shares, variances = _estimate(unit, space, nominal, kept, [usual[kept]])
         deviations = []
         for share, variance, place in zip(shares, variances, kept, strict=True):
             parameter = space.free[place]
@@ -193,14 +199,13 @@ def _resolved(unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Se
 
 
 def _estimate(
-    unit: Sequence[Prepared],
-    space: Space,
-    nominal: LoopFit,
-    free: Sequence[int],
-    seed: int,
-    also: Sequence[np.ndarray] = (),
+    unit: Sequence[Prepared], space: Space, nominal: LoopFit, free: Sequence[int], starts: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the free parameters that fit `unit` best, and the variances of their errors."""
+    """Shares of the free parameters that fit `unit` best near one of `starts`, and the variances of their errors.
+
+    The fit is local: from each start no parameter moves by more than `_LOCAL` of its range, and the best end counts. A
+    wider search lets single cycles end in other minima, which look like a spread.
+    """
     problem = LoopProblem(space, unit, None, nominal.parallel_capacitance)
     base = np.array([each.share(nominal.values[each.name]) for each in space.free])
     started = sum(loop.period is None for loop in unit)
@@ -211,22 +216,36 @@ def _estimate(
         shares[:, len(space.free) :] = own[:, len(free) :]
         return problem.residuals(shares)
 
-    starts = np.full((1, started), 0.5)
-    if started:
-        grid = np.repeat(np.linspace(0, 1, _STARTS)[:, None], started, axis=1)
-        cost = residuals(np.hstack([np.tile(base[free], (_STARTS, 1)), grid])) ** 2
-        parts = np.split(cost, np.cumsum([len(loop.times) for loop in unit])[:-1], axis=1)
-        best = [part.mean(axis=1).argmin() for part, loop in zip(parts, unit, strict=True) if loop.period is None]
-        starts = np.linspace(0, 1, _STARTS)[np.array(best)][None]
-    around = base[free] + _AROUND * np.random.default_rng(seed).normal(size=(_TRIED, len(free)))
-    around[0] = base[free]
-    around = np.concatenate([around, *(each[None] for each in also)])
-    first = np.hstack([around, np.repeat(starts, len(around), axis=0)])
-    found = refine(residuals, first, iterations=20, tolerance=1e-3)
-    shares = refine(residuals, found.shares[:1], iterations=20, tolerance=1e-6).shares[0]
+    ends: list[tuple[float, np.ndarray]] = []
+    for start in starts:
+        states = _first_states(residuals, unit, start)
+        low = np.concatenate([np.clip(start - _LOCAL, 0, 1), np.zeros(started)])
+        width = np.concatenate([np.clip(start + _LOCAL, 0, 1), np.ones(started)]) - low
+
+        def nearby(own: np.ndarray, low: np.ndarray = low, width: np.ndarray = width) -> np.ndarray:
+            return residuals(low + width * own)
+
+        begin = (np.concatenate([start, states]) - low) / width
+        found = refine(nearby, begin[None], iterations=40, tolerance=1e-6)
+        ends.append((float(found.costs[0]), low + width * found.shares[0]))
+    shares = min(ends, key=lambda end: end[0])[1]
     labels = np.concatenate([10 * place + loop.parts for place, loop in enumerate(unit)])
     confidence = from_hessian(residuals, shares, [len(loop.times) for loop in unit], labels)
     return shares[: len(free)], np.diag(confidence.covariance)[: len(free)]
+
+
+def _first_states(
+    residuals: Callable[[np.ndarray], np.ndarray], unit: Sequence[Prepared], start: np.ndarray
+) -> np.ndarray:
+    """Of each loop that does not repeat, the first state that fits best with the parameters `start`."""
+    own = [loop.period is None for loop in unit]
+    if not any(own):
+        return np.zeros(0)
+    grid = np.linspace(0, 1, _STARTS)
+    tried = np.hstack([np.tile(start, (_STARTS, 1)), np.repeat(grid[:, None], sum(own), axis=1)])
+    parts = np.split(residuals(tried) ** 2, np.cumsum([len(loop.times) for loop in unit])[:-1], axis=1)
+    best = [part.mean(axis=1).argmin() for part, chosen in zip(parts, own, strict=True) if chosen]
+    return grid[np.array(best)]
 
 
 def _spreads(

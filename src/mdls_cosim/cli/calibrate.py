@@ -17,7 +17,7 @@ from mdls_cosim.cli.options import takes
 from mdls_cosim.cli.terminal import log, print_error, print_line, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from mdls_cosim.calibrate import Calibration, Measurement
+    from mdls_cosim.calibrate import Calibration, Loop, Measurement
 
 _TABLES = (".csv", ".txt", ".tsv", ".dat")
 """Files of a folder that are read as tables."""
@@ -44,7 +44,8 @@ def calibrate(options: CalibrateOptions) -> None:
       mdls-cosim calibrate ramps.csv --columns "current [A], ..." --read-voltage "0.1 V" --out pulses.toml
 
     A folder of loops, each file of a device of its own (or see --device-name), gives the spread of the parameters from
-    device to device and from cycle to cycle.
+    device to device and from cycle to cycle. So does one file with a column device, and a .toml whose entries have a
+    key device.
 
     An interrupted --device auto keeps the fits that are done; --resume continues it.
 
@@ -61,6 +62,10 @@ def calibrate(options: CalibrateOptions) -> None:
         return
     measurements, spared = _read(options)
     _check_series(options, (*measurements, *spared))
+    named = {getattr(each, "device", None) for each in measurements} - {None} if _are_loops(measurements) else set()
+    if len(named) > 1:
+        _write(options, _spread_found(options, measurements, spared))
+        return
     try:
         found = _found(options, measurements, spared)
     except KeyboardInterrupt:
@@ -122,17 +127,15 @@ def _found(options: CalibrateOptions, measurements: list[Measurement], spared: l
 
 def _devices_found(options: CalibrateOptions) -> Calibration:
     """The statistics of a folder of loops."""
-    from mdls_cosim.calibrate import Loop
-    from mdls_cosim.calibrate.statistics import calibrate_devices
     from mdls_cosim.errors import ConfigError
 
-    if len(options.measured) != 1 or options.hold_out:
-        raise ConfigError("a folder stands alone", where="MEASURED", value=len(options.measured), limit="one folder")
     if options.device == "auto":
         raise ConfigError(
-            "statistics of a folder are those of one model", where="--device", value="auto", limit="a model",
-            hint="Rank the models on one file of it first",
+            "statistics of several devices are those of one model", where="--device", value="auto", limit="a model",
+            hint="Rank the models on one file first",
         )  # fmt: skip
+    if len(options.measured) != 1 or options.hold_out:
+        raise ConfigError("a folder stands alone", where="MEASURED", value=len(options.measured), limit="one folder")
     (folder,) = options.measured
     tables = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in _TABLES)
     others = sum(1 for path in folder.iterdir() if path not in tables)
@@ -140,20 +143,66 @@ def _devices_found(options: CalibrateOptions) -> Calibration:
         raise ConfigError("a folder without tables", where=str(folder), limit=", ".join(_TABLES))
     measurements, _ = _read(replace(options, measured=tables))
     _check_series(options, tuple(measurements))
-    devices: dict[str, list[Loop]] = {}
-    for loop in measurements:
-        if not isinstance(loop, Loop):
-            raise ConfigError("a folder of loops is needed", where=loop.name, value=type(loop).__name__, limit="Loop")
-        devices.setdefault(_device_of(loop.name, options.device_name), []).append(loop)
     print_line(
-        f"{len(tables)} files of {len(devices)} devices ({others} other entries of {folder} are not read)"
-        + ("" if options.device_name else "; every file is taken as a device, --device-name says otherwise")
+        f"{len(tables)} files of {len(_by_device(options, measurements))} devices ({others} other entries of {folder} "
+        "are not read)"
+        + ("" if options.device_name else "; a file without devices in it is one, --device-name says otherwise")
     )
+    return _spread_found(options, measurements, [])
+
+
+def _spread_found(options: CalibrateOptions, measurements: list[Measurement], spared: list[Measurement]) -> Calibration:
+    """The statistics of loops of several devices."""
+    from mdls_cosim.calibrate.statistics import calibrate_devices
+    from mdls_cosim.errors import ConfigError
+
+    if options.device == "auto":
+        raise ConfigError(
+            "statistics of several devices are those of one model", where="--device", value="auto", limit="a model",
+            hint="Rank the models on one file first",
+        )  # fmt: skip
+    if spared:
+        raise ConfigError("loops held out of statistics of several devices", where=spared[0].name, limit="none")
+    devices = _by_device(options, measurements)
     with progress_bar("fitting") as advance:
         return calibrate_devices(
             devices, options.device, series_resistance=options.fitted_series,
             parallel_capacitance=options.capacitance(), seed=options.seed, progress=advance,
         )  # fmt: skip
+
+
+def _by_device(options: CalibrateOptions, measurements: list[Measurement]) -> dict[str, list[Loop]]:
+    """Loops by the device that they state, or that the file's name states."""
+    from mdls_cosim.calibrate import Loop
+    from mdls_cosim.errors import ConfigError
+
+    devices: dict[str, list[Loop]] = {}
+    for loop in measurements:
+        if not isinstance(loop, Loop):
+            raise ConfigError("loops are needed", where=loop.name, value=type(loop).__name__, limit="Loop")
+        devices.setdefault(loop.device or _device_of(loop.name, options.device_name), []).append(loop)
+    return devices
+
+
+def _are_loops(measurements: list[Measurement]) -> bool:
+    from mdls_cosim.calibrate import Loop
+
+    return all(isinstance(each, Loop) for each in measurements)
+
+
+def _of_device(measurement: Measurement, device: str | None, where: str) -> Measurement:
+    """`measurement` with the device that the list states for its file."""
+    from mdls_cosim.calibrate import Loop
+    from mdls_cosim.errors import ConfigError
+
+    if device is None:
+        return measurement
+    if not isinstance(measurement, Loop) or measurement.device is not None:
+        raise ConfigError(
+            "a device for a file that is no loop, or that has a column device", where=where, value=device,
+            limit="loops of one device",
+        )  # fmt: skip
+    return replace(measurement, device=device)
 
 
 def _device_of(name: str, pattern: str | None) -> str:
@@ -243,6 +292,7 @@ def _read(asked: CalibrateOptions) -> tuple[list[Measurement], list[Measurement]
             table_path = check_input(path.parent / one.file)
             setup = Setup.model_construct(**{name: getattr(one, name) for name in Setup.model_fields})
             measurements, table = read_measurement(table_path, setup)
+            measurements = [_of_device(each, one.device, where) for each in measurements]
             found[spared or one.hold_out].extend(measurements)
             for note in table.notes:
                 print_line(f"{table_path.name}: {note}")
