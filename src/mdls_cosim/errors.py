@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,11 +35,11 @@ class MdlsError(Exception):
     def __str__(self) -> str:
         limit = self.limit if self.limit is None or isinstance(self.limit, str) else _shown(self.limit)
         parts = {
-            "what": " ".join(self.what.split()),
-            "where": None if self.where is None else " ".join(str(self.where).split()),
+            "what": _one_line(self.what),
+            "where": None if self.where is None else _one_line(str(self.where)),
             "value": None if self.value is None else _shown(self.value),
-            "limit": None if limit is None else " ".join(limit.split()),
-            "hint": None if not self.hint else " ".join(self.hint.split()),
+            "limit": None if limit is None else _one_line(limit),
+            "hint": None if not self.hint else _one_line(self.hint),
         }
         message = _sentence(**parts)
         for name, length in _CUTS:
@@ -60,7 +61,16 @@ def _sentence(what: str, where: str | None, value: str | None, limit: str | None
 def brief(error: BaseException, length: int = LONGEST_VALUE) -> str:
     """The first line of a foreign error's text, at most `length` characters; its class where it has no text."""
     lines = str(error).strip().splitlines()
-    return _cut(" ".join(lines[0].split()), length) if lines else type(error).__name__
+    return _cut(_one_line(lines[0]), length) if lines else type(error).__name__
+
+
+_STYLES = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+
+
+def _one_line(text: str) -> str:
+    """`text` on one line without escape sequences of terminals; other control characters become "?"."""
+    line = " ".join(_STYLES.sub("", text).split())
+    return line if line.isprintable() else "".join(each if each.isprintable() else "?" for each in line)
 
 
 def _cut(text: str, length: int, from_start: bool = False) -> str:
@@ -155,4 +165,4 @@ def _shown(value: Any) -> str:
         # numpy scalars print as np.float64(0.5); their plain Python values read better
         item = getattr(value, "item", None)
         text = repr(item() if callable(item) and getattr(value, "ndim", None) == 0 else value)
-    return _cut(" ".join(text.split()), LONGEST_VALUE)
+    return _cut(_one_line(text), LONGEST_VALUE)

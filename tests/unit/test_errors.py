@@ -85,3 +85,13 @@ def test_a_foreign_error_in_brief() -> None:
     assert brief(ValueError("first\nsecond")) == "first"
     assert brief(ValueError()) == "ValueError"
     assert len(brief(ValueError("x" * 5000))) == 100
+
+
+@pytest.mark.parametrize("part", ["what", "where", "value", "limit", "hint"])
+def test_no_part_of_a_message_controls_the_terminal(part):
+    """Texts of files and of other libraries come with escape sequences."""
+    parts = {"what": "x", part: "\x1b[1mbold\x1b[0m \x1b]0;title\x07 \x9b31m\u202e"}
+    message = str(MdlsError(parts.pop("what"), **parts))
+    assert message.isprintable()
+    assert "bold ?]0;title? ?31m?" in message
+    assert brief(ValueError("\x1b[1mdo this\x1b[0m")) == "do this"
