@@ -317,8 +317,16 @@ def _inner(value: Any, unit: Quantity | Unit | None) -> str:
     if isinstance(value, tuple | list):
         whole = unit is None and all(isinstance(each, int) for each in value)
         return "x".join(map(str, value)) if whole else _listed(value, unit)
-    text = _described(value, unit)
-    return text if isinstance(text, str) else ", ".join(f"{name} {each}" for name, each in text.items())
+    return _line(_described(value, unit))
+
+
+def _line(text: str | dict[str, Any]) -> str:
+    """Nested text in one line: "kind normal, sigma 0.1, bounds (low 1 V, high 2 V)"."""
+    if isinstance(text, str):
+        return text
+    return ", ".join(
+        f"{name} {each}" if isinstance(each, str) else f"{name} ({_line(each)})" for name, each in text.items()
+    )
 
 
 def _allowed(unit: str) -> str:

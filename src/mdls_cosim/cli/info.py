@@ -50,6 +50,7 @@ def info(
 def _print_store(file: Path) -> None:
     from mdls_cosim import store
     from mdls_cosim.report import settings_table, tool_table
+    from mdls_cosim.report.configurations import described_dataset
     from mdls_cosim.report.device_card import origin_table, origins, outside_table, without_origins
 
     group = store.read(file)
@@ -68,7 +69,7 @@ def _print_store(file: Path) -> None:
         # A Dataset's configuration is part of its provenance; other files carry their own attributes.
         print_pairs(settings_table(_variants(group)), "Variants")
         config = provenance.get("config", {})
-        print_pairs(settings_table(without_origins({**config, **attributes})), "Specification")
+        print_pairs(settings_table(described_dataset(config) | without_origins(attributes)), "Specification")
         if isinstance(config.get("tile"), dict):
             read = config.get("read")
             print_tile_lifetimes(config["tile"], read.get("voltage") if isinstance(read, dict) else None)
@@ -104,24 +105,30 @@ def _print_audit(file: Path) -> None:
     from mdls_cosim.cli.audit import print_audit
     from mdls_cosim.quantities import format_quantity
     from mdls_cosim.report import read_audit, settings_table
+    from mdls_cosim.report.configurations import described_tile
 
     found = read_audit(file)
     print_line(f"{file}: an audit, {size_of(file)}", style="bold")
     when = "at rest" if found["read_time"] is None else format_quantity(found["read_time"], "second")
     told = {**found["subject"], **{name: found[name] for name in ("vectors", "reference", "seed")}, "read time": when}
     print_pairs(settings_table(told), "What was audited")
-    print_pairs(settings_table(found["reference_tile"] or {}), "Reference tile")
+    tile = found["reference_tile"]
+    print_pairs(settings_table(described_tile(tile)) if tile else None, "Reference tile")
     print_audit(found)
 
 
 def _print_surrogate(attributes: Mapping[str, Any]) -> None:
     from mdls_cosim.report import class_table, fit_table, fitted_parameters, settings_table
+    from mdls_cosim.report.configurations import described
     from mdls_cosim.report.wording import error_percent
+    from mdls_cosim.surrogates.domain import Domain
 
     spec = attributes["spec"]
     parameters = fitted_parameters(spec, attributes.get("reference_spec"))
     print_table(fit_table(parameters), f"Fitted tile, {attributes.get('kind', '')} surrogate")
-    domain = {name: "any" if value is None else value for name, value in (attributes.get("domain") or {}).items()}
+    stored = attributes.get("domain") or {}
+    limits = described(Domain, stored)
+    domain = {name: limits.get(name, "any") for name in stored} | limits
     print_pairs(settings_table(domain), "Domain (uses outside it are counted)")
     error = attributes.get("error")
     if error:
@@ -134,9 +141,13 @@ def _print_surrogate(attributes: Mapping[str, Any]) -> None:
 
 def _print_pulse_surrogate(attributes: Mapping[str, Any]) -> None:
     from mdls_cosim.report import settings_table
+    from mdls_cosim.report.configurations import described
     from mdls_cosim.report.wording import error_percent
+    from mdls_cosim.surrogates.pulses import PulseDomain
 
-    print_pairs(settings_table(attributes.get("domain") or {}), "Domain (uses outside it are counted)")
+    print_pairs(
+        settings_table(described(PulseDomain, attributes.get("domain") or {})), "Domain (uses outside it are counted)"
+    )
     error = dict(attributes.get("error") or {})
     if error:
         shown = {name: error_percent(error.get(name)) for name in ("train", "worst", "step")}
@@ -148,14 +159,16 @@ def _print_pulse_surrogate(attributes: Mapping[str, Any]) -> None:
 
 def _print_simulation(config: Mapping[str, Any]) -> None:
     from mdls_cosim.report import settings_table
+    from mdls_cosim.report.configurations import described_hardware, described_simulation
     from mdls_cosim.report.experiment import field_words
 
     axes = [axis for sweep in config["sweeps"].values() for axis in sweep]
     sweeps = {field_words(axis["name"]): ", ".join(axis["texts"]) for axis in axes}
     print_pairs(settings_table({"layers": config["layers"], **config["subject"]}), "Network and data")
     print_pairs(settings_table(sweeps), "Swept")
-    print_pairs(settings_table({**config["simulation"], "sweep": None}), "Experiment")
+    print_pairs(settings_table(described_simulation(config["simulation"])), "Experiment")
     hardware = config.get("hardware") or {}
+    print_pairs(settings_table(described_hardware(hardware)), "Base hardware")
     tile = hardware.get("tile") or {}
     effects = (hardware.get("variability") or {}).get("effects", ())
     computed = {each.get("effect") for each in effects}

@@ -11,6 +11,7 @@ import numpy as np
 from mdls_cosim.errors import StoreError, brief
 from mdls_cosim.provenance import parse_json
 from mdls_cosim.quantities import format_quantity
+from mdls_cosim.report.configurations import described_tile
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, with_interval
 from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words
@@ -81,7 +82,7 @@ def render_audit(found: Mapping[str, Any], path: Path, figures: Path | None = No
         errors=tables[ERRORS],
         parts=tables.get(PARTS),
         settings=settings_table({**about, "seed": found["seed"]}),
-        tile=settings_table({name: value for name, value in richer.items() if _told(name, value)}),
+        tile=settings_table(_shown_tile(richer)),
     )
 
 
@@ -108,9 +109,15 @@ def audit_tables(audit: Mapping[str, Any]) -> dict[str, Table | None]:
     return tables
 
 
-def _told(name: str, value: Any) -> bool:
-    """Whether a field of the reference tile is worth a line: its size is each layer's own."""
-    return name not in ("rows", "cols") and value not in (None, 0.0)
+def _shown_tile(tile: Mapping[str, Any]) -> dict[str, Any]:
+    """Description of the reference tile without what is zero, and without its size, which is each layer's own."""
+    if not tile:
+        return {}
+    return {
+        name: text
+        for name, text in described_tile(tile).items()
+        if name not in ("rows", "cols") and tile.get(name, text) != 0.0
+    }
 
 
 def _error_table(layers: Sequence[Mapping[str, Any]], audit: Mapping[str, Any]) -> Table:

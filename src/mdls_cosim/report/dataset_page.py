@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.dataset import Dataset, Failure
+from mdls_cosim.report.configurations import described_dataset, subcircuits
 from mdls_cosim.report.device_card import origin_table, origins, outside_table
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
-from mdls_cosim.report.settings import readable, subcircuits
 from mdls_cosim.report.tables import Table, array_table, settings_table, tool_table
 from mdls_cosim.report.wording import ACRONYMS, capital, words
 
@@ -57,7 +57,7 @@ def render_dataset(dataset: Dataset, path: Path, name: str, figures: Path | None
         chapters=sections,
         pictures=pictures,
         most_failures=SHOWN_FAILURES,
-        specification=settings_table(readable(dataset.config)),
+        specification=settings_table(described_dataset(dataset.config)),
         subcircuits=subcircuits(dataset.config),
         parameter_sets=[(name, origin_table(origin)) for name, origin in origins(dataset.config)],
         outside=outside_table(dataset.outside),

@@ -16,11 +16,11 @@ from mdls_cosim.devices import AnyDevice, Device, DynamicDevice
 from mdls_cosim.devices.lifetime import lifetime_warnings, lifetimes
 from mdls_cosim.devices.parameter_files import parameter_path, parameter_set_names, read_parameter_file
 from mdls_cosim.devices.validity import QUANTITIES, ParameterOrigin
+from mdls_cosim.devices.variability import Variability
 from mdls_cosim.errors import ConfigError
-from mdls_cosim.quantities import format_quantity, parse_quantity
+from mdls_cosim.quantities import describe, format_quantity, parse_quantity
 from mdls_cosim.report.loop_tables import BRANCHES, SPREADS, STATES, branch_table, spread_table, state_table
 from mdls_cosim.report.page import as_picture, write_figures, write_page
-from mdls_cosim.report.settings import texts
 from mdls_cosim.report.tables import Table, settings_table
 from mdls_cosim.report.wording import capital, error_percent, words
 
@@ -69,13 +69,13 @@ def device_card(name: str) -> DeviceCard:
     alive = lifetimes(device, READ_VOLTAGE)
     found = {
         "Where it came from": origin_table(origin.as_dict()),
-        "Parameters": settings_table({k: v for k, v in texts(device).items() if k not in ("model", "origin")}),
+        "Parameters": settings_table(_parameters(device)),
         "Calibrated values with 95 % intervals": _values(calibration.get("values")),
         "Errors of the calibration": _errors(calibration),
         **_loop_tables(calibration, name),
         "Validity: ranges of the measurements, which uses are checked against": _validity(origin),
         "Lifetime of the state at 300 K": _lifetimes(alive),
-        "Variability": settings_table(_effects(content.get("variability"))),
+        "Variability": settings_table(_effects(content.get("variability"), name)),
     }
     warned = lifetime_warnings(alive)
     told = [each for each in calibration.get("notes", ()) if isinstance(each, str) and each not in warned]
@@ -265,12 +265,13 @@ def _lifetimes(alive: list[Any]) -> Table | None:
     return Table(("Voltage", "A tenth of the range"), rows, names=2) if rows else None
 
 
-def _effects(table: Any) -> dict[str, Any]:
-    effects = table.get("effects") if isinstance(table, Mapping) else None
-    found: dict[str, Any] = {}
-    listed: list[Any] = effects if isinstance(effects, list) else []
-    for place, each in enumerate(listed):
-        if isinstance(each, Mapping):
-            own = {name: value for name, value in each.items() if name != "effect"}
-            found[str(each.get("effect", place))] = own or "as by default"
-    return found
+def _parameters(device: Device) -> dict[str, Any]:
+    return {name: text for name, text in describe(device).items() if name not in ("model", "parameter set")}
+
+
+def _effects(table: Any, where: str) -> dict[str, Any]:
+    """The effects of the table [variability] of a parameter set, by their kinds."""
+    if not isinstance(table, Mapping):
+        return {}
+    found = describe(Variability.from_text_dict(table, where)).get("effects", {})
+    return found if isinstance(found, dict) else {}

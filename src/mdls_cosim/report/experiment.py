@@ -11,8 +11,9 @@ import numpy as np
 
 from mdls_cosim.devices.lifetime import duration_text, lifetimes
 from mdls_cosim.errors import MdlsError
-from mdls_cosim.quantities import format_quantity
-from mdls_cosim.report.device_card import origin_table, origins, without_origins
+from mdls_cosim.quantities import describe_value, format_quantity
+from mdls_cosim.report.configurations import axis_texts, described_hardware, described_simulation, stored_hardware
+from mdls_cosim.report.device_card import origin_table, origins
 from mdls_cosim.report.page import Picture, as_picture, write_figures, write_page
 from mdls_cosim.report.tables import Table, settings_table, tool_table
 from mdls_cosim.report.wording import Level, capital, error_percent, finite, metric_words, words
@@ -42,8 +43,6 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
     if figures is not None:
         write_figures(pictures, figures)
     config, origin = result.config, result.provenance
-    simulation = {key: value for key, value in config["simulation"].items() if key not in ("sweep", "rules")}
-    simulation |= {"rules": config["simulation"]["rules"]} if config["simulation"]["rules"] else {}
     write_page(
         path,
         "experiment.html.j2",
@@ -67,8 +66,8 @@ def render_simulation(result: SimulationResult, path: Path, name: str, figures: 
         surrogates=_surrogate_table(result),
         failures=result.failures,
         most_failures=SHOWN_FAILURES,
-        specification=settings_table(_given(simulation)),
-        hardware=settings_table(_given(without_origins(config["hardware"]))),
+        specification=settings_table(described_simulation(config["simulation"])),
+        hardware=settings_table(described_hardware(config["hardware"])),
         parameter_sets=[(name, origin_table(origin)) for name, origin in origins(config)],
         origin=settings_table(
             {
@@ -111,6 +110,12 @@ def _sweeps(result: SimulationResult) -> Iterator[tuple[str, list[str]]]:
         yield name, [axis["name"] for axis in axes]
 
 
+def _axis_texts(result: SimulationResult, name: str) -> list[list[str]]:
+    """The values along every axis of a sweep as text."""
+    hardware, arrays = stored_hardware(result.config["hardware"]), result.sweeps[name]
+    return [axis_texts(hardware, axis, arrays[axis["name"]].values) for axis in result.config["sweeps"][name]]
+
+
 # ---- Tables -----------------------------------------------------------------------------------------------------
 
 
@@ -139,9 +144,9 @@ def _accuracy(result: SimulationResult, arrays: Mapping[str, Array], place: tupl
 
 def _sweep_table(result: SimulationResult, name: str) -> Table:
     arrays, axes = result.sweeps[name], result.config["sweeps"][name]
-    rows = []
+    texts, rows = _axis_texts(result, name), []
     for place in np.ndindex(arrays["accuracy_mean"].values.shape):
-        values = [axis["texts"][index] for axis, index in zip(axes, place, strict=True)]
+        values = [own[index] for own, index in zip(texts, place, strict=True)]
         rows.append(
             (
                 *values,
@@ -212,8 +217,9 @@ def _surrogate_table(result: SimulationResult) -> Table | None:
     rows = []
     for each in found:
         spec, error = each["spec"], each["error"] or {}
-        lines = settings_table({name: spec[name] for name in ("row_line_resistance", "column_line_resistance")})
-        wires = " / ".join(value for _, value in lines.rows) if lines else ""
+        wires = " / ".join(
+            describe_value(TileSpec, name, spec[name]) for name in ("row_line_resistance", "column_line_resistance")
+        )
         rows.append(
             (
                 f"{spec['rows']}x{spec['cols']}, {words(spec['cell']['model'])} cells",
@@ -230,16 +236,6 @@ def _surrogate_table(result: SimulationResult) -> Table | None:
 def _count(value: Any) -> str:
     number = finite(value)
     return "–" if number is None else f"{number:,.0f}".replace(",", "\u202f")
-
-
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is absent or empty."""
-    found = {}
-    for name, value in settings.items():
-        kept = _given(value) if isinstance(value, Mapping) else value
-        if kept not in (None, {}, [], ()):
-            found[name] = kept
-    return found
 
 
 # ---- Figures ----------------------------------------------------------------------------------------------------
@@ -271,11 +267,11 @@ def draw_sweep(result: SimulationResult, name: str) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(6.8, 4.1), layout="constrained")
         axes = figure.subplots()
-        places = arrays[axes_of[0]["name"]]
-        shown, order = _horizontal(axes, places, axes_of[0])
+        places, texts = arrays[axes_of[0]["name"]], _axis_texts(result, name)
+        shown, order = _horizontal(axes, places, {**axes_of[0], "texts": texts[0]})
         several = means.ndim == 2
         lines = [(means[:, k], spreads[:, k]) for k in range(means.shape[1])] if several else [(means, spreads)]
-        labels = axes_of[1]["texts"] if several else ["on this hardware"]
+        labels = texts[1] if several else ["on this hardware"]
         colours = [VERMILLION]
         if several:  # kinds have colours of their own, where there are enough
             kinds = SERIES[1:] if not axes_of[1]["numeric"] and len(lines) < len(SERIES) else ramp(len(lines))

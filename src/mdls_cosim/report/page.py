@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from mdls_cosim.quantities import format_quantity
+from mdls_cosim.report.configurations import described_tile
 from mdls_cosim.report.style import LABELS
 from mdls_cosim.report.tables import Table, class_table, fit_table, layer_table, settings_table, time_table, tool_table
 from mdls_cosim.report.wording import ACRONYMS, Level, error_percent, finite, levels, percent, wire_levels
+from mdls_cosim.tiles import TileSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,12 +153,23 @@ def _paired_words(paired: Mapping[str, Any]) -> str:
     )
 
 
+def _hardware_table(hardware: Mapping[str, Any]) -> Table | None:
+    """The tile of the demo with units, and what else is said of its hardware."""
+    if not hardware:
+        return None
+    tile = {name: value for name, value in hardware.items() if name in TileSpec.model_fields}
+    more = {name: value for name, value in hardware.items() if name not in tile}
+    if finite(more.get("read_voltage")) is not None:
+        more["read_voltage"] = format_quantity(more["read_voltage"], "volt")
+    return settings_table({**described_tile(tile), **more})
+
+
 def _tables(results: Mapping[str, Any]) -> dict[str, Table | None]:
     makers: dict[str, tuple[str, Callable[[Any], Table | None]]] = {
         "fit": ("fit", fit_table),
         "classes": ("validation", class_table),
         "layers": ("audit", layer_table),
-        "hardware": ("hardware", settings_table),
+        "hardware": ("hardware", _hardware_table),
         "tools": ("tool", tool_table),
         "times": ("seconds", time_table),
     }

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mdls_cosim.report.wording import ACRONYMS, capital, error_percent, finite, flat, quantity, seconds, words
-from mdls_cosim.tiles import RESISTANCES
+from mdls_cosim.devices import Sinh
+from mdls_cosim.quantities import Quantity, describe_value, format_quantity, unit_of
+from mdls_cosim.report.wording import ACRONYMS, capital, digits, error_percent, finite, flat, seconds, words
+from mdls_cosim.tiles import RESISTANCES, TileSpec
 
 if TYPE_CHECKING:
     from mdls_cosim.store import Array
@@ -67,11 +69,26 @@ def fitted_parameters(spec: Mapping[str, Any], reference: Mapping[str, Any] | No
 def fit_table(fit: Mapping[str, Any]) -> Table | None:
     """True and fitted parameters beside each other."""
     rows = [
-        (capital(words(name)), quantity(name, entry.get("true")), quantity(name, entry.get("fitted"), fitted=True))
+        (capital(words(name)), _parameter(name, entry.get("true")), _parameter(name, entry.get("fitted"), 5))
         for name, entry in fit.items()
         if isinstance(entry, Mapping)
     ]
     return Table(("Parameter", "In the simulated circuit", "Found by the fit"), tuple(rows)) if rows else None
+
+
+def _parameter(name: str, value: Any, count: int | None = None) -> str:
+    """A parameter of a tile or of its cell with its unit; a fitted one with `count` digits, zeros too: "1.0000 ohm".
+
+    From 1 mohm to 10 kohm without a prefix, so that 0.9998 ohm and 1 ohm compare at a glance.
+    """
+    owner = TileSpec if name in TileSpec.model_fields else Sinh
+    unit, number = unit_of(owner, name), finite(value)
+    if number is None or not isinstance(unit, Quantity):
+        return describe_value(owner, name, value)
+    if unit.unit in ("ohm", "1/volt") and (not number or 1e-3 <= abs(number) < 1e4):
+        text = f"{number:.5g}" if count is None else digits(number, count)
+        return f"{text}\u00a0{format_quantity(0.0, unit.unit).partition(' ')[2]}"
+    return format_quantity(number, unit.unit, 5)
 
 
 def layer_table(audit: Mapping[str, Any]) -> Table | None:
@@ -126,10 +143,6 @@ def time_table(stages: Mapping[str, Any]) -> Table | None:
         (capital(words(name)), seconds(value)) for name, entry in stages.items() if (value := finite(entry)) is not None
     ]
     return Table(("Stage", "Time"), tuple(rows)) if rows else None
-
-
-def _axes(array: Array) -> str:
-    return ", ".join(f"{name} {length}" for name, length in zip(array.dims, array.values.shape, strict=True))
 
 
 def _is_list(value: Any) -> bool:

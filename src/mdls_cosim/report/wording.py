@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdls_cosim.errors import MdlsError
-from mdls_cosim.quantities import format_quantity, parse_quantity
+from mdls_cosim.quantities import parse_quantity
 
 ACRONYMS = {
     "adc": "ADC",
@@ -104,7 +104,7 @@ def error_percent(fraction: Any) -> str:
     share = number * 100
     if share and abs(share) < 1e-4:
         return f"{share:.1e}\u00a0%"
-    return f"{_digits(share, 3)}\u00a0%"
+    return f"{digits(share, 3)}\u00a0%"
 
 
 def seconds(value: float) -> str:
@@ -125,48 +125,29 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _digits(value: float, count: int) -> str:
+def digits(value: float, count: int) -> str:
     """`value` in `count` significant digits, zeros at the end included."""
     return f"{value:#.{count}g}".removesuffix(".") if value else "0"
 
 
-def quantity(name: str, value: Any, fitted: bool = False) -> str:
-    """`value` with the unit that a quantity called `name` has; text is left as it is.
-
-    A fitted value shows all of its five digits, zeros too: "1.0000 ohm".
-    """
-    number = finite(value)
-    if number is None:
-        return "–" if value is None else str(value)
-    unit = next((unit for word, unit in UNITS if word in name), "")
-    if not unit:
-        return f"{number:.6g}"
-    if unit in ("ohm", "V", "/V", "K") and (not number or 1e-3 <= abs(number) < 1e4):
-        # No milli and kilo here: 0.9998 ohm beside 1 ohm is read at a glance, 999.8 mohm is not.
-        return f"{_digits(number, 5) if fitted else f'{number:.5g}'}\u00a0{unit}"
-    return format_quantity(number, unit, 5)
-
-
-UNITS = (
-    ("resistance", "ohm"),
-    ("conductance", "S"),
-    ("voltage", "V"),
-    ("current", "A"),
-    ("nonlinearity", "/V"),
-    ("temperature", "K"),
-)
-"""Units of quantities by a word of their names."""
-
-
 def flat(entries: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """(words, value) of nested settings, "dac": {"bits": 6} as ("DAC bits", "6")."""
+    """(words, value) of nested settings, "dac": {"bits": "6"} as ("DAC bits", "6"); a number is shown as it is."""
     for key, value in entries.items():
         name = f"{prefix} {words(str(key))}".strip()
         if isinstance(value, Mapping):
             yield from flat(value, name)
         elif isinstance(value, list | tuple):
-            yield name, ", ".join(quantity(str(key), each) for each in value)
-        elif isinstance(value, bool):
-            yield name, "yes" if value else "no"
+            yield name, ", ".join(map(_plain, value))
         else:
-            yield name, quantity(str(key), value)
+            yield name, _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {text}" for name, text in flat(value))
+    number = finite(value)
+    if number is None:
+        return "–" if value is None else str(value)
+    return f"{value:d}" if isinstance(value, int) else f"{number:.6g}"

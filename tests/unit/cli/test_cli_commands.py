@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mdls_cosim import cli, spice, surrogates
+from mdls_cosim.characterize import Characterization
 from mdls_cosim.dataset import Array, Dataset
 from mdls_cosim.devices import Sinh
 from mdls_cosim.spice.doctor import Check
@@ -57,7 +58,10 @@ def squeezed(said: str) -> list[str]:
 def dataset_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("dataset") / "data.h5"
     experiments = {"iv": {"conductances": Array(np.array([1e-6, 1e-4]), "S", ("cell",))}}
-    config = {"tile": {"rows": 5, "row_line_resistance": 1.5}, "read": None}
+    tile = TileSpec(
+        rows=5, cols=4, row_line_resistance=1.5, row_line_capacitance=1e-15, wire_temperature_coefficient=0.0039
+    )
+    config = Characterization.model_validate({"tile": tile, "iv": {}}).as_dict()
     Dataset.create(experiments, config, seed=11, tools={"ngspice": "46", "solver": "klu"}, parents=("sha256:aa",)).save(
         path
     )
@@ -112,6 +116,8 @@ class TestInfo:
         for pair in (
             "Tile rows 5",
             "Tile row line resistance 1.5 ohm",
+            "Tile row line capacitance 1 fF",
+            "Tile wire temperature coefficient 0.0039 1/K",
             "Seed 11",
             "Parents sha256:aa",
             "ngspice 46",
@@ -124,7 +130,7 @@ class TestInfo:
         assert code == 0
         lines = squeezed(said)
         assert "Row line resistance 1 ohm 1.0010 ohm" in lines
-        assert "Nonlinearity 3 /V 3.0100 /V" in lines
+        assert "Nonlinearity 3 1/V 3.0100 1/V" in lines
         assert "Conductances 1 µS, 100 µS" in lines
         assert "Temperature any" in lines
         assert "Uniform 0.120 %" in lines
@@ -297,7 +303,7 @@ def test_chain_from_specification_to_validated_surrogate(tmp_path: Path) -> None
     assert code == 0
     lines = squeezed(said)
     assert "Column line resistance 2 ohm 2.0000 ohm" in lines
-    assert "Nonlinearity 3 /V 3.0000 /V" in lines
+    assert "Nonlinearity 3 1/V 3.0000 1/V" in lines
     assert load(surrogate).provenance.parents == (dataset.content_hash,)
 
     code, said, _ = run("validate", surrogate, "--cases", "5", "--workers", "1")

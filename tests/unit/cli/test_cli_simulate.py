@@ -31,9 +31,9 @@ options = { hidden = [16] }
 [train]
 epochs = 2
 [hardware]
-tile = { rows = 32, cols = 16, row_line_resistance = "2 ohm" }
-adc = { kind = "uniform", bits = 5 }
-variability = { effects = [{ effect = "programming_error", absolute = "10 uS" }] }
+tile = { rows = 32, cols = 16, row_line_resistance = "2 ohm", wire_temperature_coefficient = "0.0039 / K" }
+adc = { kind = "uniform", bits = 5, integral_nonlinearity = 0.5 }
+variability = { effects = [{ effect = "programming_error", relative = 0.02, absolute = "10 uS" }] }
 [sweep]
 adc.bits = [3, 4]
 "tile.row_line_resistance" = ["0 ohm", "20 ohm"]
@@ -64,6 +64,22 @@ def done(experiment: Path) -> tuple[Path, str]:
 
 
 class TestDone:
+    def test_settings_have_the_units_of_their_fields(self, done: tuple[Path, str]) -> None:
+        folder, _ = done
+        page = (folder / "report.html").read_text()
+        code, said, _ = run("info", folder / "results.h5")
+        assert code == 0
+        for name, text in (
+            ("Tile wire temperature coefficient", "0.0039 1/K"),
+            ("ADC integral nonlinearity", "0.5 steps"),
+            ("Variability effects programming error relative", "2 %"),
+            ("Variability effects programming error absolute", "10 µS"),
+        ):
+            assert re.search(rf"{name}</th>\s*<td[^>]*>{text}<|{name}</td>\s*<td[^>]*>{text}<", page), name
+            assert re.search(rf"^{name} +{text}$", said, re.MULTILINE), name
+        assert "{&#39;" not in page
+        assert "{'" not in said
+
     def test_writes_results_and_report(self, done: tuple[Path, str]) -> None:
         folder, said = done
         result = SimulationResult.load(folder / "results.h5")

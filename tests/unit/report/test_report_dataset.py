@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from mdls_cosim.cli import app
 from mdls_cosim.dataset import Array, Dataset, Failure
 from mdls_cosim.report import render_dataset
+from mdls_cosim.report.configurations import AS_STORED, described_dataset
 from mdls_cosim.report.experiments import CHAPTERS, Study
-from mdls_cosim.report.settings import readable
 
 GENERATOR = np.random.default_rng(0)
 TILE = {"rows": 8, "cols": 8, "cell": {"model": "sinh", "nonlinearity": 3.0}}
@@ -312,12 +312,13 @@ def test_specification_carries_units_and_what_corners_change() -> None:
         "corners": {"hot": {**TILE, "row_line_resistance": 2.0, "row_line_capacitance": 1e-15, "temperature": 400.0}},
         "settle": {"rise": 2e-11},
     }
-    found = readable(config)
+    found = described_dataset(config)
     assert found["tile"]["row_line_capacitance"] == "1 fF"
     assert found["settle"]["rise"] == "20 ps"
     assert found["corners"] == {"hot": {"temperature": "400 K"}}
     assert "read" not in found
-    assert readable({"tile": {"of": "another version"}, "read": None}) == {"tile": {"of": "another version"}}
+    other = described_dataset({"tile": {"of": "another version"}, "read": None})
+    assert other == {"units": AS_STORED, "tile": {"of": "another version"}}
 
 
 class TestCommand:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from mdls_cosim.report import Table, class_table, fitted_parameters, settings_table
-from mdls_cosim.report.wording import Level, error_percent, finite, flat, level, quantity, seconds, wire_levels, words
+from mdls_cosim.report import Table, class_table, fit_table, fitted_parameters, settings_table
+from mdls_cosim.report.wording import Level, error_percent, finite, flat, level, seconds, wire_levels, words
 
 
 @pytest.mark.parametrize(
@@ -24,27 +24,19 @@ def test_what_is_no_number_is_absent(nothing: object) -> None:
     assert error_percent(nothing) == "–"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("row_line_resistance", 1.0, "1 ohm"),
-        ("row_line_resistance", 0.0, "0 ohm"),
-        ("sense_resistance", 5e-6, "5 µohm"),
-        ("conductance_range", 25e-6, "25 µS"),
-        ("input_voltage", 0.3, "0.3 V"),
-        ("nonlinearity", 3.0, "3 /V"),
-        ("temperature", 300.0, "300 K"),
-        ("states", 6, "6"),
-        ("model", "sinh", "sinh"),
-        ("domain", None, "–"),
-    ],
-)
-def test_quantity_takes_its_unit_from_its_name(name: str, value: object, text: str) -> None:
-    assert quantity(name, value).replace("\u00a0", " ") == text
-
-
-def test_fitted_quantity_shows_its_digits() -> None:
-    assert quantity("row_line_resistance", 1.00001234, fitted=True) == "1.0000\u00a0ohm"
+def test_fitted_parameter_shows_its_digits_and_its_unit() -> None:
+    fit = {
+        "row_line_resistance": {"true": 1.0, "fitted": 1.00001234},
+        "sense_resistance": {"true": None, "fitted": 5e-6},
+        "nonlinearity": {"true": 3.0, "fitted": 3.0001},
+    }
+    table = fit_table(fit)
+    assert table is not None
+    assert [tuple(each.replace("\u00a0", " ") for each in row) for row in table.rows] == [
+        ("Row line resistance", "1 ohm", "1.0000 ohm"),
+        ("Sense resistance", "–", "5 µohm"),
+        ("Nonlinearity", "3 1/V", "3.0001 1/V"),
+    ]
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (59.6, "1 min 0 s")])
@@ -54,10 +46,17 @@ def test_seconds(value: float, text: str) -> None:
 
 def test_words_keep_acronyms() -> None:
     assert words("adc_bits") == "ADC bits"
-    assert list(flat({"dac": {"full_scale_voltage": 0.3}, "ideal": False})) == [
-        ("DAC full scale voltage", "0.3\u00a0V"),
+    settings = {"dac": {"full_scale_voltage": "0.3 V"}, "ideal": False, "images": 60, "read": None}
+    assert list(flat(settings)) == [
+        ("DAC full scale voltage", "0.3 V"),
         ("ideal", "no"),
+        ("images", "60"),
+        ("read", "–"),
     ]
+
+
+def test_a_number_gets_no_unit_by_its_name() -> None:
+    assert list(flat({"thermal_resistance": 2100.0})) == [("thermal resistance", "2100")]
 
 
 def test_level_of_dictionary_and_of_number() -> None:
