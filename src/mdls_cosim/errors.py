@@ -69,8 +69,18 @@ _STYLES = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 def _one_line(text: str) -> str:
     """`text` on one line without escape sequences of terminals; other control characters become "?"."""
-    line = " ".join(_STYLES.sub("", text).split())
-    return line if line.isprintable() else "".join(each if each.isprintable() else "?" for each in line)
+    return " ".join(without_controls(text).split())
+
+
+def without_controls(text: str) -> str:
+    """`text` without escape sequences of terminals; control characters but line feeds, tabs and spaces become "?"."""
+    return text if text.isprintable() else "".join(map(_shown_sign, _STYLES.sub("", text)))
+
+
+def _shown_sign(sign: str) -> str:
+    if sign.isprintable() or sign in "\n\t" or (sign.isspace() and sign > "\x85"):
+        return sign
+    return " " if sign.isspace() else "?"
 
 
 def _cut(text: str, length: int, from_start: bool = False) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mdls_cosim.cli.streams import end_quietly
+from mdls_cosim.errors import without_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,12 +46,12 @@ def print_error(message: str) -> None:
 
 def print_warning(message: str) -> None:
     """One yellow line on standard error."""
-    log().print(f"warning: {' '.join(message.split())}", style="yellow", markup=False, soft_wrap=True)
+    log().print(f"warning: {' '.join(without_controls(message).split())}", style="yellow", markup=False, soft_wrap=True)
 
 
 def print_line(message: str = "", style: str | None = None) -> None:
     """A line of results; not wrapped, so that it can be searched."""
-    output().print(message, style=style, markup=False, soft_wrap=True)
+    output().print(without_controls(message), style=style, markup=False, soft_wrap=True)
 
 
 def print_table(table: Table | None, title: str) -> None:
@@ -63,9 +64,11 @@ def print_table(table: Table | None, title: str) -> None:
 
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, heading in enumerate(table.headings):
-        shown.add_column(Text(heading), justify="left" if place < table.names else "right", overflow="fold")
+        shown.add_column(
+            Text(without_controls(heading)), justify="left" if place < table.names else "right", overflow="fold"
+        )
     for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(without_controls(cell)) for cell in row))
     print_title(title)
     output().print(shown)
 

@@ -109,3 +109,11 @@ def test_another_toml_is_one_error(tmp_path: Path):
     path.write_text('[device]\nmodel = "no_such"\n')
     with pytest.raises(ConfigError, match="no_such"):
         device_card(str(path))
+
+
+def test_texts_of_a_file_do_not_control_the_terminal(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "\\u001b[31mred\\u001b]0;x\\u0007"\n[device]\nmodel = "vteam"\n')
+    said = run("info", path)
+    assert said.isprintable()
+    assert "red?]0;x?" in said
