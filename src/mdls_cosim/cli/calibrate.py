@@ -275,6 +275,7 @@ def _read(asked: CalibrateOptions) -> tuple[list[Measurement], list[Measurement]
 
     options = asked.setup()
     found: tuple[list[Measurement], list[Measurement]] = ([], [])
+    read: dict[str, Path] = {}
     Setup.from_text_dict(options, "options")  # so that a wrong option is named as one, not as an entry of a list
     for path, spared in [*((path, False) for path in asked.measured), *((path, True) for path in asked.hold_out or ())]:
         check_input(path)
@@ -293,6 +294,11 @@ def _read(asked: CalibrateOptions) -> tuple[list[Measurement], list[Measurement]
             setup = Setup.model_construct(**{name: getattr(one, name) for name in Setup.model_fields})
             measurements, table = read_measurement(table_path, setup)
             measurements = [_of_device(each, one.device, where) for each in measurements]
+            if (same := read.setdefault(table.content_hash, table_path)) != table_path:
+                raise ConfigError(
+                    "two files of the same content", where=str(table_path)[-80:], value=str(same)[-80:],
+                    hint="A copy is no other device, and no measurement that was held out",
+                )  # fmt: skip
             found[spared or one.hold_out].extend(measurements)
             for note in table.notes:
                 print_line(f"{table_path.name}: {note}")

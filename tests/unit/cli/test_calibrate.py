@@ -36,7 +36,9 @@ def loop_file(path: Path, cycles: int = 1, header: str = "time [s],voltage [V],c
     times = np.arange(100 * cycles) * 1e-3
     voltages = np.sin(2 * np.pi * 10 * times)
     columns = [times, voltages, 100 * voltages][-header.count(",") - 1 :]
-    np.savetxt(path, np.stack(columns, axis=1), delimiter=",", header=header, comments="")
+    np.savetxt(
+        path, np.stack(columns, axis=1), delimiter=",", header=header, comments="", footer=f"# {path.name}"
+    )  # two files of the same content are refused
     return path
 
 
@@ -300,7 +302,7 @@ class TestRefusals:
         out = tmp_path / "out.toml"
         for arguments, message in (
             ((tmp_path / "absent.csv", "--out", out), "no such file"),
-            ((tmp_path, "--out", out), "this is a folder"),
+            ((tmp_path, "--out", out), "are those of one model"),
             ((path, "--out", tmp_path / "no" / "out.toml"), "output folder does not exist"),
             ((path, "--out", path), "exists"),
             ((path, "--out", path, "--force", "--plot", tmp_path / "p.png"), "would replace the input"),
@@ -327,6 +329,16 @@ class TestRefusals:
         code, _, error = run(loop_file(tmp_path / "loop.csv"), "--device", "vteam", "--out", tmp_path / "out.toml")
         assert code == 2
         assert "a loop that does not switch" in error
+
+    @pytest.mark.parametrize("option", [[], ["--hold-out"]])
+    def test_a_copy_is_no_other_measurement(self, tmp_path: Path, option: list[str]) -> None:
+        one, copy = loop_file(tmp_path / "one.csv"), tmp_path / "copy.csv"
+        copy.write_bytes(one.read_bytes())
+        code, _, said = run(one, *option, copy, "--device", "vteam", "--out", tmp_path / "mine.toml")
+        assert code == 2
+        assert "two files of the same content" in said
+        assert "copy.csv" in said
+        assert "one.csv" in said
 
     def test_kinds_do_not_mix(self, tmp_path: Path) -> None:
         drift = tmp_path / "drift.csv"
