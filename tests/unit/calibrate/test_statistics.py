@@ -161,7 +161,8 @@ def test_devices_of_one_file_are_loops_of_their_own(tmp_path: Path) -> None:
     listed = tmp_path / "list.toml"
     rows = table[table[:, 0] == 0][:, 1:]
     for name in ("a", "b", "c"):
-        np.savetxt(tmp_path / f"{name}.csv", rows, delimiter=",", header=HEADER.partition(",")[2], comments="")
+        header = f"{HEADER.partition(',')[2]}\n# {name}"  # copies would be refused
+        np.savetxt(tmp_path / f"{name}.csv", rows, delimiter=",", header=header, comments="")
     listed.write_text(
         "".join(f'[[measured]]\nfile = "{name}.csv"\ndevice = "{device}"\n' for name, device in
                 (("a", "left"), ("b", "right"), ("c", "left")))
