@@ -8,9 +8,9 @@ from mdls_cosim.errors import StoreError
 
 @pytest.mark.parametrize("name", ["spice_models", "calibration"])
 def test_the_wheel_folder_comes_before_the_checkout(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    package = tmp_path / "src" / "mdls_cosim"
+    package = tmp_path / "mdls_cosim"
     (tmp_path / name).mkdir(parents=True)
-    package.mkdir(parents=True)
+    package.mkdir()
     monkeypatch.setattr(resources, "_PACKAGE", package)
     assert resources.resource_folder(name) == tmp_path / name
     (package / name).mkdir()

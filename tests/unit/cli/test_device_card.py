@@ -21,7 +21,7 @@ def run(*arguments: object) -> str:
 
 
 def test_info_prints_a_calibrated_set():
-    said = run("info", resource_folder("calibration") / "knowm_sdc_m1_47k.toml")
+    said = run("info", resource_folder("calibration") / "parameters" / "knowm_sdc_m1_47k.toml")
     assert "dx/dt = [P_on (1 - x) - P_off x] / t_c" in said
     assert "On voltage 455.5 mV 334.9 mV 576.1 mV" in said
     assert "On resistance 57.06 ohm not determined" in said

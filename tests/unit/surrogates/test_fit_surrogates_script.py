@@ -12,7 +12,7 @@ from mdls_cosim.errors import StoreError
 from mdls_cosim.surrogates import RowResponses, SeriesSurrogate, fit, load
 from mdls_cosim.tiles import SelectorCell, TransistorCell
 
-SCRIPT = Path(__file__).parents[3] / "calibration" / "fit_surrogates.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "fit_surrogates.py"
 SMALL = ["--cells", "ohmic", "--wires", "1", "--sizes", "3", "--tiles", "2"]
 NAME = "ohmic_1ohm_3"
 

@@ -1,4 +1,4 @@
-"""Folders of files that the package reads: beside `src` in a source checkout, inside the package in a wheel."""
+"""Folders of files that the package reads: beside the package in a source checkout, inside it in a wheel."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource_folder(name: str) -> Path:
     """The folder `name` ("spice_models", "calibration").
 
-    A wheel carries it inside the package; a source checkout (also an editable install) has it beside `src`.
+    A wheel carries it inside the package; a source checkout (also an editable install) has it beside the package.
 
     Raises:
         StoreError: it is in neither place.
     """
-    candidates = (_PACKAGE / name, _PACKAGE.parents[1] / name)
+    candidates = (_PACKAGE / name, _PACKAGE.parent / name)
     for folder in candidates:
         if folder.is_dir():
             return folder

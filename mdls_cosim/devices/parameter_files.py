@@ -9,7 +9,7 @@
     [variability]              optional: spread and degradation, see devices.variability
     [calibration]              optional, of `mdls-cosim calibrate`: confidence intervals, residuals, data
 
-The folder `calibration/` holds the sets that come with the package.
+The folder `calibration/parameters/` holds the sets that come with the package.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ from mdls_cosim.errors import ConfigError
 from mdls_cosim.resources import resource_folder
 
 
+def _folder() -> Path:
+    """The parameter sets that come with the package."""
+    return resource_folder("calibration") / "parameters"
+
+
 def parameter_set_names() -> tuple[str, ...]:
     """The names of all parameter sets that come with the package, sorted."""
-    return tuple(sorted(path.stem for path in resource_folder("calibration").glob("*.toml")))
+    return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
 
 
 def parameter_path(name: Any, folder: str = "") -> Path:
@@ -43,7 +48,7 @@ def parameter_path(name: Any, folder: str = "") -> Path:
     if not isinstance(name, str):
         raise ConfigError("not the name of a parameter set", where="parameters", value=name, limit="text")
     known = parameter_set_names()
-    path = resource_folder("calibration") / f"{name}.toml" if name in known else Path(folder) / name
+    path = _folder() / f"{name}.toml" if name in known else Path(folder) / name
     try:
         there = path.is_file()
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte

@@ -1,6 +1,6 @@
 """Fits and validates surrogates for a matrix of cells, wires and sizes in ngspice, unattended, and prints one table.
 
-    python calibration/fit_surrogates.py OUT [--cells NAME,...] [--wires OHM,...] [--sizes N,...] [--tiles N] [--quick]
+    python benchmarks/fit_surrogates.py OUT [--cells NAME,...] [--wires OHM,...] [--sizes N,...] [--tiles N] [--quick]
 
 Each case is characterized (five classes of conductances, four of inputs), fitted, and validated on fresh tiles.
 OUT gets DATA.h5, SURROGATE.h5 and RESULT.json of every case, and table.md. What is there is kept: started again, the
