@@ -38,10 +38,12 @@ def info(
       mdls-cosim info surrogate.h5
     """
     known = parameter_set(file)
+    if not known:
+        check_input(file)
     with content_of(file):
         if known:
             _print_card(file)
-        elif check_input(file).suffix == ".json":
+        elif file.suffix == ".json":
             _print_audit(file)
         else:
             _print_store(file)

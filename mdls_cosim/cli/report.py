@@ -21,7 +21,9 @@ def report(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Show a Dataset, a simulation, an audit or a parameter set on one page.
+    """Show what a file holds on one page of figures and tables.
+
+    The file is a Dataset, the results of a simulation or an audit, or a parameter set.
 
     For each experiment what it shows, figures, tables and failed points; then the specification and where the data
     came from. Of a parameter set, by its file or its name: equation, values with intervals, errors, lifetime, validity,
