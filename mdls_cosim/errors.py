@@ -12,6 +12,8 @@ LONGEST_MESSAGE = 300
 """Characters of a message; longer parts are cut, and whole in the attributes of the error."""
 # The parts that are cut, one after the other, until the message is short enough, and what of each is left at least.
 _CUTS = (("limit", 80), ("where", 80), ("what", 100), ("value", 40), ("hint", 60))
+# Share that is kept from the end: the file in a path, and the line of a user's code that a sentence ends in.
+_KEPT_END = {"where": 1.0, "what": 0.4}
 
 
 class MdlsError(Exception):
@@ -45,7 +47,7 @@ class MdlsError(Exception):
         for name, length in _CUTS:
             excess = len(message) - LONGEST_MESSAGE
             if excess > 0 and (part := parts[name]) is not None:
-                parts[name] = _cut(part, max(length, len(part) - excess), from_start=name == "where")
+                parts[name] = _cut(part, max(length, len(part) - excess), _KEPT_END.get(name, 0.0))
                 message = _sentence(**parts)
         return _cut(message, LONGEST_MESSAGE)
 
@@ -83,11 +85,12 @@ def _shown_sign(sign: str) -> str:
     return " " if sign.isspace() else "?"
 
 
-def _cut(text: str, length: int, from_start: bool = False) -> str:
-    """At most `length` characters: the beginning, or the end (of a path)."""
+def _cut(text: str, length: int, end: float = 0.0) -> str:
+    """At most `length` characters, of which the share `end` is from the end of the text, the others from its start."""
     if len(text) <= length:
         return text
-    return f"...{text[len(text) - length + 3 :]}" if from_start else f"{text[: length - 3]}..."
+    kept = round((length - 3) * end)
+    return f"{text[: length - 3 - kept]}...{text[len(text) - kept :]}"
 
 
 class ConfigError(MdlsError, ValueError):

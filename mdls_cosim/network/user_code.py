@@ -24,7 +24,7 @@ _LIBRARIES = tuple(
 )
 _OF_SHAPES = (RuntimeError, ValueError, IndexError)
 """What torch raises for inputs of a wrong shape or dtype, in any layer."""
-_LONGEST = 140
+_LONGEST, _LONGEST_PATH = 140, 60
 
 
 def call(
@@ -84,8 +84,9 @@ def _in_library(file: str) -> bool:
 
 
 def _shown(file: str) -> str:
-    """The path from the working folder where that is shorter."""
+    """The path from the working folder where that is shorter, and of a long one its end."""
     try:
-        return min(os.path.relpath(file), file, key=len)
+        path = min(os.path.relpath(file), file, key=len)
     except ValueError:  # another drive
-        return file
+        path = file
+    return path if len(path) <= _LONGEST_PATH else f"...{path[3 - _LONGEST_PATH :]}"

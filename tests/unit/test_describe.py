@@ -37,7 +37,7 @@ from mdls_cosim.quantities import (
 from mdls_cosim.tiles import SubcircuitCell, TileSpec
 from mdls_cosim.tiles.cells import StateDeclaration
 
-EXAMPLES = Path(mdls_cosim.__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def configurations() -> list[type[Config]]:

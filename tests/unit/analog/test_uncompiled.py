@@ -93,7 +93,8 @@ def test_every_layer_is_left_out():
     def kinds(kind):
         return {kind, *(each for below in kind.__subclasses__() for each in kinds(below))}
 
-    forwards = {vars(kind)["forward"] for kind in kinds(AnalogLayer) if "forward" in vars(kind)}
+    ours = [kind for kind in kinds(AnalogLayer) if kind.__module__.startswith("mdls_cosim.")]  # not those of tests
+    forwards = {vars(kind)["forward"] for kind in ours if "forward" in vars(kind)}
     assert forwards
     assert all(hasattr(forward, "__wrapped__") for forward in forwards)
 
